@@ -1,0 +1,1 @@
+"""The `tagstream` executable: one module per group of commands."""

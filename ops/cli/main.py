@@ -1,0 +1,40 @@
+"""The composition of the command line: which module answers which command, and how mistakes are told.
+
+Command modules import torch, Faust and the like inside their functions, so `tagstream --help` stays quick.
+"""
+
+import sys
+
+import click
+import typer
+
+from model.errors import ModelError
+from ops.errors import OpsError
+from streamer.core.errors import TagstreamError
+
+app = typer.Typer(
+    name="tagstream",
+    help="A streaming music tagger: probabilities in, tag decisions out, thresholds swapped live.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run one command; a person's mistake is one sentence on stderr and exit code 1, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except (ModelError, OpsError, TagstreamError) as error:
+        print(f"tagstream: {error}", file=sys.stderr)
+        code = 1
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("tagstream: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""One file per outside thing: Kafka, Redis, torch, Prometheus, the wire formats."""

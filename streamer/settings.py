@@ -1,0 +1,77 @@
+"""Every setting of the product, read from `TAGSTREAM_*` environment variables; README holds the same table."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streamer.core.errors import TagstreamError
+
+
+def _default_worker() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """One field per `TAGSTREAM_<NAME>`; units are in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="TAGSTREAM_", extra="ignore")
+
+    kafka_bootstrap: str = Field("localhost:9092", description="Kafka brokers, host:port, separated by commas")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to Kafka"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, where the protocol is SASL_*"
+    )
+    kafka_sasl_username: str = Field("", description="SASL user")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="SASL password")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that Kafka's must chain to")
+    kafka_ssl_certfile: Path | None = Field(None, description="client certificate (PEM) for mTLS")
+    kafka_ssl_keyfile: Path | None = Field(None, description="its private key (PEM)")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"), description="Redis; rediss:// for TLS, user and password in the URL"
+    )
+    redis_ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that Redis's must chain to")
+    redis_prefix: str = Field("tagstream:", description="prefix of every Redis key")
+
+    group: str = Field("tagstream", description="Kafka consumer group of the workers")
+    topic_probabilities: str = Field("tracks.probabilities", description="input topic")
+    topic_tags: str = Field("tracks.tags", description="decisions, compacted")
+    topic_scores: str = Field("tracks.scores", description="retained scores, compacted")
+    topic_deadletter: str = Field("tracks.deadletter", description="inputs that can never be decided")
+
+    models_dir: Path = Field(Path("models"), description="folder of model artefacts, shared by the workers")
+    state_dir: Path = Field(Path(".tagstream/state"), description="last good model and thresholds, a file per worker")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    batch_max: int = Field(512, ge=1, le=65_536, description="most tracks in a micro-batch")
+    linger_s: float = Field(0.02, ge=0, le=10, description="longest wait for a micro-batch to fill, seconds")
+    commit_interval_s: float = Field(0.25, gt=0, le=60, description="seconds between offset commits")
+    session_timeout_s: float = Field(8.0, ge=6, le=300, description="Kafka session timeout, seconds (6 at least)")
+    heartbeat_s: float = Field(2.0, gt=0, le=60, description="Kafka heartbeat interval, seconds")
+    drain_s: float = Field(20.0, gt=0, le=25, description="longest drain at SIGTERM or a rebalance, seconds")
+    thresholds_poll_s: float = Field(0.5, gt=0, le=60, description="seconds between polls of Redis, beside the push")
+
+    worker: str = Field(default_factory=_default_worker, description="this worker's name (host-pid)", max_length=200)
+    metrics_host: str = Field("127.0.0.1", description="address that /metrics and /health listen on")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="port of /metrics and /health; 0 takes a free one")
+    log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="log level")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment; `overrides` that are not None win.
+
+    Raises:
+        TagstreamError: naming the variable and what is wrong with it.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        variable = "TAGSTREAM_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise TagstreamError(f"{variable} is not usable: {first['msg']}.") from None
