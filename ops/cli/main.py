@@ -9,6 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
+from ops.cli import topics
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(topics.app, name="topics")
 
 
 def main() -> None:
