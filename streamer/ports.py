@@ -1,12 +1,17 @@
 """What the hot path asks of the world, as Protocols: adapters fulfil them, tests fake them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.decide import Decided
 from streamer.core.events import Rejected
+from streamer.core.layout import Layout
+from streamer.core.outputs import OutputRecord
+from streamer.core.thresholds import ThresholdTable
 
 
 class EventDecoder(Protocol):
@@ -15,8 +20,7 @@ class EventDecoder(Protocol):
     def decode(self, key: bytes | None, value: bytes, row: NDArray[np.float64]) -> str:
         """Write the event's probabilities into `row` [F] and return its track id.
 
-        The range of the numbers is left to the caller, who checks a whole micro-batch at once: a row may come
-        back with numbers outside [0, 1], never with NaN or infinity unchecked by that.
+        The range of the numbers is left to the caller, who checks a whole micro-batch at once.
 
         Raises:
             Rejected: for everything else that the contract forbids.
@@ -29,4 +33,83 @@ class EventDecoder(Protocol):
 class DecisionEncoder(Protocol):
     """The wire format of the decision topic."""
 
-    def encode(self, decisions: Sequence[object]) -> list[bytes]: ...
+    def encode(
+        self,
+        decided: Decided,
+        scores: NDArray[np.float16],
+        track_ids: Sequence[str],
+        sources: Sequence[tuple[str, int, int, int]],
+        model: str,
+        thresholds: str,
+        decided_at: str,
+    ) -> list[bytes]:
+        """One decision per row of `scores` [B, T]."""
+
+
+class Scorer(Protocol):
+    """A loaded model. Called off the event loop, by one thread at a time."""
+
+    def score(self, probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
+        """Scores [B, T] of probabilities [B, F]."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that has been verified, warmed up and is ready to score."""
+
+    version: str
+    layout: Layout
+    tuned: Mapping[str, float]  # tag -> threshold
+    scorer: Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What one micro-batch is decided under: a model and a thresholds table, always swapped together."""
+
+    model: LoadedModel
+    table: ThresholdTable
+
+
+class ServingSource(Protocol):
+    """Who knows which model and thresholds hold right now; never blocks."""
+
+    def current(self) -> Serving: ...
+
+
+class Sink(Protocol):
+    """The output topics, written by an idempotent producer with acks=all."""
+
+    async def send(self, topic: str, partition: int | None, records: Sequence[OutputRecord]) -> Awaitable[None]:
+        """Hand records over in order (None: partition by key); the awaitable returned ends at their acknowledgement.
+
+        Raises, here or from the awaitable:
+            SendFailed: nothing later of that partition may go out any more.
+        """
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def monotonic_s(self) -> float: ...
+
+    def wall_ms(self) -> float:
+        """Milliseconds since the epoch."""
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What happened to one micro-batch, told once when it is acknowledged."""
+
+    decided: int = 0
+    withdrawn: int = 0
+    dead: dict[str, int] = field(default_factory=dict)  # by error code
+    misrouted: int = 0
+    stage_s: dict[str, float] = field(default_factory=dict)
+    event_timestamps_ms: list[int] = field(default_factory=list)
+
+
+class Metrics(Protocol):
+    """Who counts; called once per micro-batch, never per track."""
+
+    def batch_acknowledged(self, report: BatchReport) -> None: ...

@@ -1,0 +1,104 @@
+"""A micro-batch: the tracks that are scored together, and what else arrived between them.
+
+It holds a preallocated `[B, F]` matrix and, per input partition, a *span*: what that partition contributed, in
+offset order. Knows nothing of Kafka, wire formats or the model. Micro-batches are reused: `clear` before refilling.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.events import Record, Rejected
+
+WITHDRAWN = -1  # stands in a span where a row number would: a tombstone goes out in its place
+REJECTED = -2  # was a row until the batch's numbers were checked
+
+
+@dataclass(slots=True)
+class Span:
+    """One partition's share of a micro-batch.
+
+    `entries` keeps order, because a decision and a withdrawal of the same track must not overtake each other;
+    dead letters have no such order. `next_offset` is what may be committed once all of it is acknowledged.
+    """
+
+    partition: int
+    next_offset: int = 0
+    entries: list[tuple[Record, int]] = field(default_factory=list)
+    dead: list[tuple[Record, Rejected]] = field(default_factory=list)
+
+
+class MicroBatch:
+    """Up to `capacity` inputs (rows, withdrawals and dead letters together)."""
+
+    def __init__(self, capacity: int, n_inputs: int) -> None:
+        self.capacity = capacity
+        # float64, so that 1.00000001 is refused and not rounded into range
+        self.probabilities: NDArray[np.float64] = np.zeros((capacity, n_inputs), np.float64)  # [B, F]
+        self.track_ids: list[str] = []  # by row
+        self._spans: dict[int, Span] = {}
+        self.size = 0
+        self.opened_at_s = 0.0
+        self.decode_s = 0.0
+
+    def clear(self) -> None:
+        """Make it ready for refilling; the matrix keeps old numbers that no row refers to."""
+        self.track_ids = []
+        self._spans = {}
+        self.size = 0
+        self.decode_s = 0.0
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.track_ids)
+
+    @property
+    def room(self) -> int:
+        return self.capacity - self.size
+
+    @property
+    def spans(self) -> list[Span]:
+        return list(self._spans.values())
+
+    def span(self, partition: int) -> Span:
+        """The span of a partition, opened if need be: one per partition, so that its order is one list."""
+        span = self._spans.get(partition)
+        if span is None:
+            span = self._spans[partition] = Span(partition)
+        return span
+
+    def coordinates(self) -> list[tuple[int, int]]:
+        """(partition, offset) by row; (-1, -1) for a row that was rejected."""
+        by_row = [(-1, -1)] * self.n_rows
+        for span in self._spans.values():
+            for record, row in span.entries:
+                if row >= 0:
+                    by_row[row] = (span.partition, record.offset)
+        return by_row
+
+    def out_of_range_rows(self) -> NDArray[np.intp]:
+        """Rows with a number that is not in [0, 1]; NaN counts as such. One check for the whole batch."""
+        numbers = self.probabilities[: self.n_rows]
+        fine = (numbers >= 0.0) & (numbers <= 1.0)
+        return np.flatnonzero(~fine.all(axis=1))
+
+    def record_of(self, row: int) -> Record:
+        """The record that became this row."""
+        span, index = self._entry(row)
+        return span.entries[index][0]
+
+    def reject_row(self, row: int, why: Rejected) -> None:
+        """Turn a row into a dead letter; its scores are computed on zeros and thrown away."""
+        span, index = self._entry(row)
+        record = span.entries[index][0]
+        span.entries[index] = (record, REJECTED)
+        span.dead.append((record, why))
+        self.probabilities[row] = 0.0
+
+    def _entry(self, row: int) -> tuple[Span, int]:
+        for span in self._spans.values():
+            for index, (_, entry_row) in enumerate(span.entries):
+                if entry_row == row:
+                    return span, index
+        raise LookupError(f"no entry of this micro-batch has row {row}")

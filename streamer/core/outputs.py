@@ -1,0 +1,130 @@
+"""What goes out: the records of the output topics, their headers and their order.
+
+Pure: turns encoded decisions and scores into records; sends nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.batch import WITHDRAWN, Span
+from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Code, Rejected
+from streamer.core.ids import decision_id, source_text
+
+Headers = list[tuple[str, bytes]]
+
+
+class OutputRecord(NamedTuple):
+    """One record to publish. A None value is a tombstone; a None timestamp is 'now'."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int | None
+
+
+class Stamp(NamedTuple):
+    """Under what a micro-batch was decided: the coordinates that every one of its outputs carries."""
+
+    topic: str
+    model: str
+    thresholds: str
+    vocabulary: str
+
+
+def content_type(headers: Sequence[tuple[str, bytes]]) -> str:
+    """The event's content type without parameters, lower case; JSON where no header says otherwise."""
+    for name, value in headers:
+        if name.lower() == "content-type" and value is not None:
+            return value.decode("utf-8", "replace").partition(";")[0].strip().lower()
+    return JSON_CONTENT_TYPE
+
+
+def utc_text(wall_ms: float) -> str:
+    """RFC 3339 in UTC with milliseconds: 2026-11-22T09:45:00.123Z."""
+    moment = datetime.fromtimestamp(int(wall_ms) / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def check_withdrawal(key: bytes | None) -> None:
+    """A null value withdraws the track named by its key.
+
+    Raises:
+        Rejected: without a key, or with one that cannot be a track id.
+    """
+    if key is None:
+        raise Rejected(Code.EMPTY_VALUE, "the value is null and there is no key: nothing to withdraw")
+    try:
+        characters = len(key.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Rejected(Code.BAD_TRACK_ID, "the key of a withdrawal is not UTF-8", "key") from None
+    if not 1 <= characters <= MAX_TRACK_ID_CHARACTERS:
+        raise Rejected(
+            Code.BAD_TRACK_ID,
+            f"the key of a withdrawal has {characters} characters, a track id has 1 to {MAX_TRACK_ID_CHARACTERS}",
+            "key",
+        )
+
+
+def span_outputs(
+    span: Span,
+    stamp: Stamp,
+    track_ids: Sequence[str],
+    decisions: Sequence[bytes],
+    scores: NDArray[np.float16],
+) -> tuple[list[OutputRecord], list[OutputRecord]]:
+    """The records for the decision topic and for the scores topic of one span, in offset order.
+
+    `track_ids`, `decisions` and `scores` [B, T] are those of the whole micro-batch, by row.
+    """
+    model, thresholds = stamp.model.encode(), stamp.thresholds.encode()
+    score_bytes = scores.astype("<f2", copy=False).tobytes()  # [B * T * 2]
+    width = scores.shape[1] * 2
+    json_header = ("content-type", JSON_CONTENT_TYPE.encode())
+    shared = [("model", model), ("thresholds", thresholds)]
+    scores_shared = [("model", model), ("vocabulary", stamp.vocabulary.encode()), ("thresholds", thresholds)]
+    tags: list[OutputRecord] = []
+    retained: list[OutputRecord] = []
+    for record, row in span.entries:
+        timestamp_ms = record.timestamp if record.timestamp >= 0 else None
+        if row >= 0:
+            key = track_ids[row].encode()
+            identity = decision_id(stamp.topic, span.partition, record.offset, 0, stamp.model, stamp.thresholds)
+            source = source_text(stamp.topic, span.partition, record.offset, 0)
+            headers = [json_header, ("decision-id", identity.encode()), *shared]
+            tags.append(OutputRecord(key, decisions[row], headers, None))
+            retained.append(
+                OutputRecord(
+                    key,
+                    score_bytes[row * width : (row + 1) * width],
+                    [*scores_shared, ("source", source.encode())],
+                    timestamp_ms,
+                )
+            )
+        elif row == WITHDRAWN:
+            tags.append(OutputRecord(record.key, None, [], None))
+            retained.append(OutputRecord(record.key, None, [], timestamp_ms))
+    return tags, retained
+
+
+def deadletter_headers(
+    original: Sequence[tuple[str, bytes]], why: Rejected, source: str, worker: str, failed_at: str
+) -> Headers:
+    """The original headers, then the reasons; `attempt` counts on from a replayed dead letter's."""
+    previous = [value for name, value in original if name == "attempt" and value is not None]
+    attempt = int(previous[-1]) + 1 if previous and previous[-1].isdigit() and len(previous[-1]) < 10 else 1
+    added = {
+        "error.code": str(why.code),
+        "error.message": why.message,
+        "error.field": why.field,
+        "source": source,
+        "worker": worker,
+        "failed_at": failed_at,
+        "attempt": str(attempt),
+    }
+    kept = [(name, value) for name, value in original if name != "attempt"]
+    # a lone surrogate may reach a message through a name in the event: it must not stop the dead letter
+    return kept + [(name, text.encode("utf-8", "backslashreplace")) for name, text in added.items()]

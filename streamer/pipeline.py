@@ -1,0 +1,398 @@
+"""The hot path, top to bottom, as one event flows through it.
+
+    Step 1. Intake       record batches of one partition each, fed by the agent; a free micro-batch is the permit
+    Step 2. Decode       each record into a row of the micro-batch, or a withdrawal, or a dead letter
+    Step 3. Batch        full, or `linger_s` old: dispatched; the next one is filled while this one is scored
+    Step 4. Score        off the event loop, under the model and the thresholds that hold at this moment
+    Step 5. Decide       float64(score) >= float64(threshold), vectorised over the batch
+    Step 6. Publish      decisions, scores, tombstones and dead letters, in order, to the partition they came from
+    Step 7. Acknowledge  once Kafka has all of it, the partition's watermark moves and may be committed
+
+Three rules hold it together. Micro-batches come from a fixed pool, so what is in flight is bounded and memory is
+flat. Every record batch carries the *epoch* it was fetched in; a rebalance ends the epoch, and what had not entered
+a micro-batch by then is dropped unacknowledged, to be delivered again to the partition's next owner. A failure
+anywhere stops the pipeline and comes out of `failed`: nothing later is published, nothing unacknowledged committed.
+
+Knows nothing of Faust, Kafka clients, Redis, torch or JSON.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.core.batch import WITHDRAWN, MicroBatch, Span
+from streamer.core.decide import decide, tag_classes
+from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
+from streamer.core.layout import Layout
+from streamer.core.outputs import (
+    OutputRecord,
+    Stamp,
+    check_withdrawal,
+    content_type,
+    deadletter_headers,
+    span_outputs,
+    utc_text,
+)
+from streamer.core.watermark import Watermark
+from streamer.ports import (
+    BatchReport,
+    Clock,
+    DecisionEncoder,
+    EventDecoder,
+    Metrics,
+    Serving,
+    ServingSource,
+    Sink,
+)
+
+IN_FLIGHT_MICRO_BATCHES = 6  # one filling, one scoring, one publishing, three waiting for their acknowledgements
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """What one fetch brought for one partition, in offset order."""
+
+    epoch: int
+    partition: int
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """Where the hot path writes, and the numbers it runs on."""
+
+    topic_probabilities: str
+    topic_tags: str
+    topic_scores: str
+    topic_deadletter: str
+    worker: str
+    batch_max: int
+    linger_s: float
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A micro-batch on its way from step 3 to step 7."""
+
+    batch: MicroBatch
+    tickets: list[tuple[Watermark, int]]  # one per span
+    dispatched_s: float
+    report: BatchReport = field(default_factory=BatchReport)
+
+
+class Pipeline:
+    """One worker's hot path: `feed` it record batches, commit what `committable` says, `drain` it before a revoke."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        layout: Layout,
+        decoders: Mapping[str, EventDecoder],
+        encoder: DecisionEncoder,
+        serving: ServingSource,
+        sink: Sink,
+        metrics: Metrics,
+        clock: Clock,
+        partition_of: Callable[[bytes], int | None],
+    ) -> None:
+        self.epoch = 0
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._layout = layout
+        self._tag_class = tag_classes(layout)  # [T]
+        self._decoders = decoders
+        self._encoder = encoder
+        self._serving = serving
+        self._sink = sink
+        self._metrics = metrics
+        self._clock = clock
+        self._partition_of = partition_of
+        self._watermarks: dict[int, Watermark] = {}
+        self._free: asyncio.Queue[MicroBatch] = asyncio.Queue()
+        for _ in range(IN_FLIGHT_MICRO_BATCHES):
+            self._free.put_nowait(MicroBatch(settings.batch_max, layout.n_inputs))
+        self._open: MicroBatch | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._dispatched: asyncio.Queue[_Flight] = asyncio.Queue()
+        self._scored: asyncio.Queue[tuple[_Flight, Serving, NDArray[np.float16]]] = asyncio.Queue()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._abandoning = False
+        self._scorer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn("score", self._score_loop())
+        self._spawn("publish", self._publish_loop())
+
+    # Step 1. Intake -----------------------------------------------------------------------------------------------
+
+    async def feed(self, batch: RecordBatch) -> None:
+        """Take one record batch in; returns when all of it is in micro-batches, or its epoch is over."""
+        start = 0
+        while start < len(batch.records):
+            if self._open is None:
+                micro = await self._free.get()
+                micro.opened_at_s = self._clock.monotonic_s()
+                self._open = micro
+            if batch.epoch != self.epoch or self.failed.done():
+                self._close_if_empty()
+                return
+            stop = min(len(batch.records), start + self._open.room)
+            self._decode(self._open, batch.partition, batch.records[start:stop])
+            start = stop
+            if self._open.room == 0:
+                self._dispatch()
+            elif self._linger is None:
+                self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch)
+            await asyncio.sleep(0)  # polls, swaps and acknowledgements get their turn between micro-batches
+
+    def _close_if_empty(self) -> None:
+        if self._open is not None and self._open.size == 0:
+            self._free.put_nowait(self._open)
+            self._open = None
+
+    # Step 2. Decode -----------------------------------------------------------------------------------------------
+
+    def _decode(self, micro: MicroBatch, partition: int, records: Sequence[Record]) -> None:
+        """Each record becomes a row, a withdrawal or a dead letter of this micro-batch."""
+        started_s = self._clock.monotonic_s()
+        span = micro.span(partition)
+        entries, track_ids, rows = span.entries, micro.track_ids, micro.probabilities
+        decode_json = self._decoders[JSON_CONTENT_TYPE].decode
+        for record in records:
+            try:
+                value = record.value
+                if value is None:
+                    check_withdrawal(record.key)
+                    entries.append((record, WITHDRAWN))
+                    continue
+                decode = self._decoder(record).decode if record.headers else decode_json
+                row = len(track_ids)
+                track_ids.append(decode(record.key, value, rows[row]))
+                entries.append((record, row))
+            except Rejected as why:
+                span.dead.append((record, why))
+        span.next_offset = records[-1].offset + 1
+        micro.size += len(records)
+        micro.decode_s += self._clock.monotonic_s() - started_s
+
+    def _decoder(self, record: Record) -> EventDecoder:
+        wanted = content_type(record.headers)
+        decoder = self._decoders.get(wanted)
+        if decoder is None:
+            known = ", ".join(sorted(self._decoders))
+            raise Rejected(
+                Code.UNSUPPORTED_CONTENT_TYPE,
+                f"content-type {wanted[:100]!r} is not one of {known}",
+                "content-type",
+            )
+        return decoder
+
+    # Step 3. Batch ------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Close the open micro-batch and hand it to the scorer."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        micro, self._open = self._open, None
+        if micro is None:
+            return
+        self._reject_out_of_range(micro)
+        tickets = []
+        for span in micro.spans:
+            watermark = self._watermarks.setdefault(span.partition, Watermark())
+            tickets.append((watermark, watermark.open(span.next_offset)))
+        flight = _Flight(micro, tickets, self._clock.monotonic_s())
+        flight.report.stage_s["decode"] = micro.decode_s
+        flight.report.stage_s["fill"] = flight.dispatched_s - micro.opened_at_s
+        self._in_flight += 1
+        self._idle.clear()
+        self._dispatched.put_nowait(flight)
+
+    def _reject_out_of_range(self, micro: MicroBatch) -> None:
+        """Rows with a number outside [0, 1] become dead letters; one vectorised check per micro-batch."""
+        for row in micro.out_of_range_rows().tolist():
+            record = micro.record_of(row)
+            why = self._decoder(record).explain(record.key, record.value or b"")
+            fallback = Rejected(Code.NOT_A_PROBABILITY, "a number of this event is not in [0, 1]")
+            micro.reject_row(row, why or fallback)
+
+    # Step 4. Score ------------------------------------------------------------------------------------------------
+
+    async def _score_loop(self) -> None:
+        while True:
+            flight = await self._dispatched.get()
+            started_s = self._clock.monotonic_s()
+            serving = self._serving.current()  # one model and one table for the whole micro-batch
+            scores = await self._score(serving, flight.batch.probabilities[: flight.batch.n_rows])
+            flight.report.stage_s["wait"] = started_s - flight.dispatched_s
+            flight.report.stage_s["score"] = self._clock.monotonic_s() - started_s
+            self._scored.put_nowait((flight, serving, scores))
+
+    async def _score(self, serving: Serving, probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
+        """Scores [B, T] of probabilities [B, F]; nothing to score is answered at once."""
+        expected = (len(probabilities), self._layout.n_tags)
+        if not len(probabilities):
+            return np.zeros(expected, np.float16)
+        loop = asyncio.get_running_loop()
+        scores = await loop.run_in_executor(self._scorer_thread, serving.model.scorer.score, probabilities)
+        if scores.shape != expected or scores.dtype != np.float16:
+            raise RuntimeError(
+                f"model {serving.model.version} gave {scores.dtype} scores of shape {scores.shape}, "
+                f"expected float16 of shape {expected}"
+            )
+        return scores
+
+    # Step 5. Decide, and step 6. Publish --------------------------------------------------------------------------
+
+    async def _publish_loop(self) -> None:
+        while True:
+            flight, serving, scores = await self._scored.get()
+            if self._abandoning or self.failed.done():
+                self._release(flight)
+                continue
+            started_s = self._clock.monotonic_s()
+            decided = decide(scores, serving.table.values, self._tag_class)
+            decided_s = self._clock.monotonic_s()
+            stamp = Stamp(
+                self._settings.topic_probabilities,
+                serving.model.version,
+                serving.table.version,
+                self._layout.fingerprint,
+            )
+            batch, topic = flight.batch, self._settings.topic_probabilities
+            decisions = self._encoder.encode(
+                decided,
+                scores,
+                batch.track_ids,
+                [(topic, partition, offset, 0) for partition, offset in batch.coordinates()],
+                stamp.model,
+                stamp.thresholds,
+                utc_text(self._clock.wall_ms()),
+            )
+            encoded_s = self._clock.monotonic_s()
+            sends = [self._publish(span, stamp, batch.track_ids, decisions, scores, flight) for span in batch.spans]
+            acknowledgements = [one for many in await asyncio.gather(*sends) for one in many]
+            sent_s = self._clock.monotonic_s()
+            flight.report.stage_s |= {
+                "decide": decided_s - started_s,
+                "encode": encoded_s - decided_s,
+                "send": sent_s - encoded_s,
+            }
+            self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
+
+    async def _publish(
+        self,
+        span: Span,
+        stamp: Stamp,
+        track_ids: Sequence[str],
+        decisions: Sequence[bytes],
+        scores: NDArray[np.float16],
+        flight: _Flight,
+    ) -> list[Awaitable[None]]:
+        """One span's outputs, to the partition number its input came from; dead letters by key."""
+        tags, retained = span_outputs(span, stamp, track_ids, decisions, scores)
+        dead = [self._dead_letter(span.partition, record, why) for record, why in span.dead]
+        self._count(flight.report, span, tags)
+        acknowledgements = []
+        for topic, partition, records in (
+            (self._settings.topic_tags, span.partition, tags),
+            (self._settings.topic_scores, span.partition, retained),
+            (self._settings.topic_deadletter, None, dead),
+        ):
+            if records:
+                acknowledgements.append(await self._sink.send(topic, partition, records))
+        return acknowledgements
+
+    def _dead_letter(self, partition: int, record: Record, why: Rejected) -> OutputRecord:
+        source = f"{self._settings.topic_probabilities}/{partition}/{record.offset}/0"
+        failed_at = utc_text(self._clock.wall_ms())
+        headers = deadletter_headers(record.headers, why, source, self._settings.worker, failed_at)
+        return OutputRecord(record.key, record.value, headers, record.timestamp if record.timestamp >= 0 else None)
+
+    def _count(self, report: BatchReport, span: Span, tags: Sequence[OutputRecord]) -> None:
+        withdrawn = sum(1 for _, row in span.entries if row == WITHDRAWN)
+        report.withdrawn += withdrawn
+        report.decided += len(tags) - withdrawn
+        report.event_timestamps_ms += [record.timestamp for record, row in span.entries if row >= 0]
+        for _, why in span.dead:
+            report.dead[why.code] = report.dead.get(why.code, 0) + 1
+        key = span.entries[0][0].key if span.entries else None  # one key a span: a sample is enough to see a habit
+        report.misrouted += key is not None and self._partition_of(key) not in (None, span.partition)
+
+    # Step 7. Acknowledge ------------------------------------------------------------------------------------------
+
+    async def _acknowledge(self, flight: _Flight, acknowledgements: list[Awaitable[None]], sent_s: float) -> None:
+        await asyncio.gather(*acknowledgements)
+        for watermark, ticket in flight.tickets:
+            watermark.acknowledge(ticket)
+        flight.report.stage_s["acknowledge"] = self._clock.monotonic_s() - sent_s
+        self._metrics.batch_acknowledged(flight.report)
+        self._release(flight)
+
+    def committable(self) -> dict[int, int]:
+        """The next offset that may be committed, by partition of the input topic."""
+        return {partition: mark.value for partition, mark in self._watermarks.items() if mark.value is not None}
+
+    def _release(self, flight: _Flight) -> None:
+        flight.batch.clear()
+        self._free.put_nowait(flight.batch)
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()
+
+    # Around it: the end of an epoch, failure, the end -------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> bool:
+        """End the epoch: finish what is in micro-batches; what is not acknowledged in time is abandoned.
+
+        Sends already handed over are awaited in any case, before this returns. Returns whether all was finished.
+        """
+        self.epoch += 1
+        self._dispatch()
+        if await self._wait(self._idle.wait(), timeout_s):
+            return True
+        self._abandoning = True
+        try:
+            return await self._wait(self._idle.wait(), timeout_s) and False
+        finally:
+            self._abandoning = False
+
+    def forget(self) -> None:
+        """The partitions are gone: their watermarks must never be committed again."""
+        self._watermarks = {}
+
+    async def _wait(self, condition: Coroutine[object, object, object], timeout_s: float) -> bool:
+        """Whether the condition came true before the time was up; a failed pipeline does not keep anyone waiting."""
+        task = asyncio.ensure_future(condition)
+        await asyncio.wait({task, self.failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return True
+        task.cancel()
+        return False
+
+    def _spawn(self, name: str, work: Coroutine[object, object, None]) -> None:
+        """Run a named side task whose failure is the pipeline's."""
+        task = asyncio.get_running_loop().create_task(work, name=f"pipeline-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def close(self) -> None:
+        """Stop the side tasks; nothing more is published."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._scorer_thread.shutdown(wait=False, cancel_futures=True)
+        if not self.failed.done():
+            self.failed.cancel()
