@@ -1,0 +1,1 @@
+"""Tests of tagstream; a package so that shared fixtures can be named."""

@@ -1,0 +1,3 @@
+"""What every test may use: the shared fixtures, by module."""
+
+pytest_plugins = ["tests.fixtures_services"]
