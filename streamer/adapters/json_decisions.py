@@ -1,0 +1,73 @@
+"""Decisions as JSON, assembled from prepared pieces: the encoder is on the path of every track.
+
+Every tag name is escaped once, every float16 in [0, 1] has its decimal ready, and all that a batch shares is joined
+once; a decision is then one f-string. The result is byte for byte what `json.dumps` writes of the same decision
+without spaces and with non-ASCII characters as they are, which a test asserts.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from operator import add
+
+import numpy as np
+
+from streamer.core.decide import Decided
+from streamer.core.layout import Layout
+
+ONE_BITS = 0x3C00  # float16's 1.0: scores lie at bits 0 .. ONE_BITS
+
+Coordinates = tuple[str, int, int, int]  # topic, partition, offset, row
+
+_escaped = json.encoder.encode_basestring  # C; a JSON string with its quotes, non-ASCII left as it is
+
+
+@cache
+def decimals() -> tuple[str, ...]:
+    """By the bits of a float16 in [0, 1]: the shortest decimal that reads back to it, as Python's json writes it."""
+    halves = np.arange(ONE_BITS + 1, dtype=np.uint16).view(np.float16)
+    return tuple(repr(float(np.format_float_scientific(half, unique=True))) for half in halves)
+
+
+class JsonDecisionEncoder:
+    """One vocabulary's decisions. It keeps no state between calls, so threads may share it."""
+
+    content_type = "application/json"
+
+    def __init__(self, layout: Layout) -> None:
+        self._fingerprint = _escaped(layout.fingerprint)
+        self._names = [_escaped(tag) for tag in layout.tags]
+        self._labels = [_escaped(tag) + ":" for tag in layout.tags]
+        self._decimals = decimals()
+
+    def encode(
+        self,
+        decided: Decided,
+        track_ids: Sequence[str],
+        sources: Sequence[Coordinates],
+        *,
+        model: str,
+        thresholds: str,
+        decided_at: str,
+    ) -> list[bytes]:
+        """The decision of each of the batch's B tracks; `decided_at` is RFC 3339 in UTC with milliseconds and `Z`."""
+        tags = decided.tags.tolist()
+        bits = decided.scores.view(np.uint16).tolist()
+        names = list(map(self._names.__getitem__, tags))
+        scores = list(map(add, map(self._labels.__getitem__, tags), map(self._decimals.__getitem__, bits)))
+        shared = (
+            f'}},"model":{_escaped(model)},"thresholds":{_escaped(thresholds)},"vocabulary":{self._fingerprint},'
+            f'"decided_at":{_escaped(decided_at)},"source":{{"topic":'
+        )
+        join = ",".join
+        return [
+            (
+                f'{{"track_id":{_escaped(track_id)},"tags":{{"genres":[{join(names[genres:instruments])}],'
+                f'"instruments":[{join(names[instruments:moods])}],"moods":[{join(names[moods:end])}]}},'
+                f'"scores":{{{join(scores[genres:end])}{shared}{_escaped(topic)},'
+                f'"partition":{partition},"offset":{offset},"row":{row}}}}}'
+            ).encode()
+            for track_id, (topic, partition, offset, row), (genres, instruments, moods, end) in zip(
+                track_ids, sources, decided.bounds.tolist(), strict=True
+            )
+        ]
