@@ -9,7 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import topics
+from ops.cli import deadletter, produce, tail, topics
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -21,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(topics.app, name="topics")
+app.command("produce", epilog=produce.EPILOG)(produce.produce)
+app.command("tail", epilog=tail.EPILOG)(tail.tail)
+app.add_typer(deadletter.app, name="deadletter")
 
 
 def main() -> None:
