@@ -11,11 +11,13 @@ from functools import cache
 from operator import add
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.core.decide import Decided
 from streamer.core.layout import Layout
 
 ONE_BITS = 0x3C00  # float16's 1.0: scores lie at bits 0 .. ONE_BITS
+NO_SIGN = 0x7FFF  # a decided score is not negative, but it may be -0.0
 
 Coordinates = tuple[str, int, int, int]  # topic, partition, offset, row
 
@@ -43,18 +45,20 @@ class JsonDecisionEncoder:
     def encode(
         self,
         decided: Decided,
+        scores: NDArray[np.float16],
         track_ids: Sequence[str],
         sources: Sequence[Coordinates],
-        *,
         model: str,
         thresholds: str,
         decided_at: str,
     ) -> list[bytes]:
-        """The decision of each of the batch's B tracks; `decided_at` is RFC 3339 in UTC with milliseconds and `Z`."""
+        """One decision per row of `scores` [B, T]; `decided_at` is RFC 3339 in UTC with milliseconds and `Z`."""
+        bounds = decided.bounds
+        rows = np.repeat(np.arange(len(bounds)), bounds[:, -1] - bounds[:, 0])  # [N]
         tags = decided.tags.tolist()
-        bits = decided.scores.view(np.uint16).tolist()
+        bits = (scores[rows, decided.tags].view(np.uint16) & NO_SIGN).tolist()
         names = list(map(self._names.__getitem__, tags))
-        scores = list(map(add, map(self._labels.__getitem__, tags), map(self._decimals.__getitem__, bits)))
+        labelled = list(map(add, map(self._labels.__getitem__, tags), map(self._decimals.__getitem__, bits)))
         shared = (
             f'}},"model":{_escaped(model)},"thresholds":{_escaped(thresholds)},"vocabulary":{self._fingerprint},'
             f'"decided_at":{_escaped(decided_at)},"source":{{"topic":'
@@ -64,10 +68,10 @@ class JsonDecisionEncoder:
             (
                 f'{{"track_id":{_escaped(track_id)},"tags":{{"genres":[{join(names[genres:instruments])}],'
                 f'"instruments":[{join(names[instruments:moods])}],"moods":[{join(names[moods:end])}]}},'
-                f'"scores":{{{join(scores[genres:end])}{shared}{_escaped(topic)},'
+                f'"scores":{{{join(labelled[genres:end])}{shared}{_escaped(topic)},'
                 f'"partition":{partition},"offset":{offset},"row":{row}}}}}'
             ).encode()
             for track_id, (topic, partition, offset, row), (genres, instruments, moods, end) in zip(
-                track_ids, sources, decided.bounds.tolist(), strict=True
+                track_ids, sources, bounds.tolist(), strict=True
             )
         ]

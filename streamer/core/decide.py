@@ -5,7 +5,7 @@ the model. Knows scores, thresholds and the class of each tag; knows nothing of 
 
 Notable choices:
 - One int64 per decided tag holds everything that orders it (row and class, then falling score, then the tag), so
-  one sort of plain integers is the whole ordering and the tag and its score are read back out of the sorted keys.
+  one sort of plain integers is the whole ordering, and the tag is read back out of the sorted key.
 - For numbers that are not negative, the bits of a float16 read as an integer order as the number does. So
   `float64(score) >= float64(threshold)` is decided on integers, against the least float16 that is not below the
   threshold: numpy turns float16 into float64 one number at a time, which alone would take most of a millisecond.
@@ -35,7 +35,6 @@ class Decided:
     """
 
     tags: NDArray[np.int64]  # [N] indices into the vocabulary
-    scores: NDArray[np.float16]  # [N] the score of each
     bounds: NDArray[np.int64]  # [B, 4]
 
 
@@ -62,8 +61,7 @@ def decide(scores: NDArray[np.float16], thresholds: NDArray[np.float64], tag_cla
     ends = np.zeros(n_rows * n_classes + 1, np.int64)
     np.cumsum(np.bincount(groups, minlength=n_rows * n_classes), out=ends[1:])
     bounds = ends[np.arange(n_rows)[:, None] * n_classes + np.arange(n_classes + 1)]  # [B, 4]
-    ordered_bits = _SCORE_MASK - ((keys >> _TAG_BITS) & _SCORE_MASK)
-    return Decided(keys & _TAG_MASK, ordered_bits.astype(np.uint16).view(np.float16), bounds)
+    return Decided(keys & _TAG_MASK, bounds)
 
 
 def _least_bits(thresholds: NDArray[np.float64]) -> NDArray[np.uint16]:

@@ -14,7 +14,7 @@ def source_text(topic: str, partition: int, offset: int, row: int) -> str:
     return f"{topic}/{partition}/{offset}/{row}"
 
 
-def decision_id(  # noqa: PLR0917 the contract's own order
+def decision_id(
     topic: str, partition: int, offset: int, row: int, model: str, thresholds: str, redecide_run: str = ""
 ) -> str:
     """The header `decision-id`: equal for a redelivery under the same model and table, new for a re-decision.
