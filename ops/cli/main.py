@@ -9,7 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import deadletter, produce, tail, topics
+from ops.cli import deadletter, local, produce, tail, topics
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(local.app, name="local")
 app.add_typer(topics.app, name="topics")
 app.command("produce", epilog=produce.EPILOG)(produce.produce)
 app.command("tail", epilog=tail.EPILOG)(tail.tail)

@@ -159,6 +159,7 @@ class KafkaBroker(LocalProcess):
         done = subprocess.run(
             [*self._java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", self._properties],
             capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL,
+            cwd=self.folder,
         )  # fmt: skip
         if done.returncode:
             reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]

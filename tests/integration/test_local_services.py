@@ -1,10 +1,13 @@
 """The local Kafka and Redis are real ones: they keep data through kill -9 and end with their parent."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +16,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from ops.local.process import wait_until
+from ops.local.jars import kafka_jars
+from ops.local.process import free_ports, wait_until
+from ops.local.redis import RedisServer
 from ops.local.services import Services
 from tests.fixtures_services import OwnServices
 
@@ -147,3 +152,65 @@ def test_a_parent_killed_with_9_takes_both_along(services: Services, tmp_path: P
     finally:
         parent.stdout.close()
         os.kill(bystander, signal.SIGKILL)
+
+
+@pytest.fixture
+def tagstream_local(tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs `tagstream local ... --json` of a user of its own: their jars are ours, their state is not."""
+    (tmp_path / kafka_jars().name).symlink_to(kafka_jars())
+    environment = {**os.environ, "TAGSTREAM_CACHE_DIR": str(tmp_path)}
+    environment.pop("TAGSTREAM_KAFKA_BOOTSTRAP", None)
+    environment.pop("TAGSTREAM_REDIS_URL", None)
+
+    def run(*arguments: str) -> dict[str, Any]:
+        # Waits for the end of its pipes too: a detached server that held one would make this time out.
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("tagstream")), "local", *arguments, "--json"],
+            env=environment, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    yield run
+    run("down")
+
+
+async def test_local_up_stays_and_down_takes_all_away(
+    tagstream_local: Callable[..., dict[str, Any]], services: Services, tmp_path: Path
+) -> None:
+    assert tagstream_local("status") == {"up": False, "processes": []}
+    addresses = tagstream_local("up")
+    assert set(addresses) == {"kafka", "redis"}
+    redis.Redis.from_url(addresses["redis"]).set("kept", "yes")
+    await create_topic(addresses["kafka"], "kept")
+
+    assert tagstream_local("up") == addresses, "a second up returns the same"
+    status = tagstream_local("status")
+    assert status["up"] and {row["name"] for row in status["processes"]} == {"kafka-1", "redis"}
+
+    redis_pid = next(row["pid"] for row in status["processes"] if row["name"] == "redis")
+    os.kill(redis_pid, signal.SIGKILL)
+    assert wait_until(lambda: not redis_answers(addresses["redis"]), timeout_s=10)
+    assert tagstream_local("up") == addresses, "what has ended is started again with its data"
+    assert redis.Redis.from_url(addresses["redis"]).get("kept") == b"yes"
+
+    assert tagstream_local("down") == {"ended": ["Kafka", "Redis"]}
+    assert not redis_answers(addresses["redis"])
+    assert not (tmp_path / "local" / "data").exists()
+    assert tagstream_local("down") == {"ended": []}
+
+
+def test_down_finds_what_was_never_written_down(tagstream_local: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    orphan = RedisServer(folder=tmp_path / "local" / "data" / "redis", port=free_ports(1)[0], die_with_parent=False)
+    orphan.start()
+    try:
+        assert tagstream_local("down") == {"ended": ["redis-server"]}
+        assert not orphan.is_running()
+    finally:
+        orphan.kill()
+
+
+def redis_answers(url: str) -> bool:
+    try:
+        return bool(redis.Redis.from_url(url).ping())
+    except redis.ConnectionError:
+        return False
