@@ -1,0 +1,258 @@
+"""The model artefact: an immutable folder that says what it is and proves that it still is.
+
+    <version>/model.safetensors   network and reservoir matrices
+              manifest.json       everything else that decides, checksums, golden inputs and outputs
+              README.md, report/  for people
+
+Written aside and renamed, so a half-written artefact is never visible. Nothing is pickled. Knows files and networks;
+knows nothing of aliases, Redis or the stream.
+"""
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from model import manifest as manifests
+from model.errors import ModelError
+from model.initialise import new_network
+from model.manifest import MANIFEST, WEIGHTS
+from model.network import NetworkConfig, Rescorer, build
+from model.thresholds import DECIMALS
+from model.training import Trained, describe_config
+from model.vocabulary import Vocabulary
+
+SCORE_BATCH = 4096  # rows per forward pass
+GOLDEN_DRIFT_MAX = 0.01  # a score further from its golden value than this is another network
+GOLDEN_ROWS = 16
+LIBRARIES = ("torch", "numpy", "reservoirpy", "safetensors", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded model."""
+
+    version: str
+    manifest: dict[str, Any]
+    vocabulary: Vocabulary
+    network: Rescorer
+    thresholds: dict[str, float]
+
+    def score(self, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Raw probabilities `[B, F]` to scores `[B, T]`, rounded to float16 as the contract says."""
+        return score(self.network, probabilities)
+
+    def threshold_row(self) -> NDArray[np.float64]:
+        """The tuned thresholds `[T]` in vocabulary order."""
+        return np.array([self.thresholds[tag] for tag in self.vocabulary.tags])
+
+
+@torch.inference_mode()
+def score(network: Rescorer, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Scores `[B, T]` of raw probabilities `[B, F]`, on whatever device the network is."""
+    device = network.features.mean.device
+    rows = torch.from_numpy(np.ascontiguousarray(probabilities, dtype=np.float32))
+    parts = [torch.sigmoid(network(part.to(device))).float().cpu() for part in rows.split(SCORE_BATCH)]
+    return torch.cat(parts).numpy().astype(np.float16)
+
+
+def save(trained: Trained, models_dir: Path | str) -> str:
+    """Write a trained model into `models_dir`; returns its version."""
+    from model import report
+
+    return write(
+        trained.network,
+        trained.vocabulary,
+        trained.thresholds,
+        models_dir,
+        golden_inputs=trained.golden_inputs,
+        about={
+            "metrics": trained.metrics,
+            "training": describe_config(trained.config),
+            "data": trained.data,
+            "seeds": {"seed": trained.seed},
+            "seconds": round(trained.seconds, 1),
+        },
+        extra_files=report.files(trained),
+    )
+
+
+def new_artifact(
+    network: Rescorer,
+    vocabulary: Vocabulary,
+    thresholds: Mapping[str, float],
+    models_dir: Path | str,
+    *,
+    seed: int = 0,
+) -> str:
+    """An artefact of a network as it stands, without training: for tests and benchmarks; returns its version."""
+    golden = np.random.default_rng(seed).random((GOLDEN_ROWS, vocabulary.n_inputs), dtype=np.float32)
+    note = {"metrics": {}, "training": {}, "data": {}, "seeds": {"seed": seed}}
+    return write(network, vocabulary, thresholds, models_dir, golden_inputs=golden, about=note)
+
+
+def fixed_network(vocabulary: Vocabulary, architecture: str = "linear", seed: int = 0) -> Rescorer:
+    """A network with seeded weights, output layers included: cheap, and different for each seed."""
+    network = new_network(vocabulary, NetworkConfig(architecture=architecture), seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1 and not parameter.any():
+                parameter.normal_(0.0, 0.02, generator=generator)
+    return network.eval()
+
+
+def write(
+    network: Rescorer,
+    vocabulary: Vocabulary,
+    thresholds: Mapping[str, float],
+    models_dir: Path | str,
+    *,
+    golden_inputs: NDArray[np.float32],
+    about: dict[str, Any],
+    extra_files: Mapping[str, bytes] | None = None,
+) -> str:
+    """The one way an artefact comes to be: assemble, write aside, rename.
+
+    Raises:
+        ModelError: where thresholds and tags differ, or the folder cannot be written.
+    """
+    if set(thresholds) != set(vocabulary.tags):
+        raise ModelError("An artefact needs exactly one threshold for each tag of its vocabulary.")
+    network = network.eval()
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    files: dict[str, bytes] = {WEIGHTS: safetensors.torch.save(state), **(extra_files or {})}
+    created = datetime.now(UTC)
+    body: dict[str, Any] = {
+        "format": manifests.FORMAT_VERSION,
+        "created_at": created.isoformat(timespec="seconds"),
+        "network": asdict(network.config),
+        "vocabulary": vocabulary.to_dict(),
+        "fingerprint": vocabulary.fingerprint,
+        "features": manifests.features(vocabulary, network.config.clip_low, network.config.clip_high),
+        "thresholds": {tag: round(float(thresholds[tag]), DECIMALS) for tag in vocabulary.tags},
+        **about,
+        "libraries": {"python": platform.python_version(), **{n: library_version(n) for n in LIBRARIES}},
+        "files": {name: manifests.describe_file(content) for name, content in files.items()},
+        "golden": {
+            "inputs": [[float(number) for number in row] for row in golden_inputs],
+            "outputs": [[float(number) for number in row] for row in score(network, golden_inputs)],
+        },
+    }
+    body["version"] = f"{created:%Y%m%dT%H%M%SZ}-{manifests.content_digest(body)}"
+    files[MANIFEST] = json.dumps(body, ensure_ascii=False, indent=1).encode()
+    _publish(Path(models_dir), body["version"], files)
+    return body["version"]
+
+
+def _publish(models_dir: Path, version: str, files: Mapping[str, bytes]) -> None:
+    """Write all files into a hidden folder beside, flush them, and rename it into place."""
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=models_dir))
+    except OSError as error:
+        raise ModelError(f"{models_dir} cannot be written: {error.strerror or error}.") from None
+    try:
+        for name, content in files.items():
+            path = aside / name
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        aside.chmod(0o755)  # mkdtemp makes it private; workers of other users share the folder
+        if not (models_dir / version).exists():  # the same content in the same second is the same artefact
+            aside.rename(models_dir / version)
+    except OSError as error:
+        raise ModelError(f"{models_dir / version} cannot be written: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(path: Path | str, *, verify: bool = True) -> Artifact:
+    """The artefact in the folder `path`; `verify` checks every file and the golden outputs too.
+
+    Raises:
+        ModelError: in one sentence, for anything that is not as the manifest says.
+    """
+    folder = Path(path).absolute()
+    manifests.check_version_name(folder.name)
+    if not folder.is_dir():
+        raise ModelError(f"There is no model {folder.name} in {folder.parent}.")
+    manifest = manifests.read_manifest(folder)
+    vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+    if set(manifest["thresholds"]) != set(vocabulary.tags):
+        raise ModelError(f"The thresholds of {folder.name} are not one for each tag of its vocabulary.")
+    network = _build(manifest, vocabulary)
+    _fill(network, manifests.read_checked(folder, manifest, WEIGHTS), folder.name)
+    artifact = Artifact(
+        version=folder.name,
+        manifest=manifest,
+        vocabulary=vocabulary,
+        network=network.eval().requires_grad_(False),
+        thresholds={tag: float(manifest["thresholds"][tag]) for tag in vocabulary.tags},
+    )
+    if verify:
+        manifests.check_files(folder, manifest)
+        check_golden(artifact)
+    return artifact
+
+
+def _build(manifest: dict[str, Any], vocabulary: Vocabulary) -> Rescorer:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return build(vocabulary, NetworkConfig(**manifest["network"]))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{manifest['version']} describes no network that can be built: {error}.") from None
+
+
+def _fill(network: Rescorer, weights: bytes, version: str) -> None:
+    try:
+        network.load_state_dict(safetensors.torch.load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"The weights of {version} do not fit its network: {reason}.") from None
+
+
+def check_golden(artifact: Artifact) -> int:
+    """Score the golden inputs again; returns how many decisions differ within the allowed float16 step.
+
+    Raises:
+        ModelError: where this machine does not decide as the one that wrote the artefact.
+    """
+    golden = artifact.manifest["golden"]
+    try:
+        inputs = np.array(golden["inputs"], dtype=np.float32)
+        expected = np.array(golden["outputs"], dtype=np.float16)
+        found = artifact.score(inputs)
+        drift = np.abs(found.astype(np.float64) - expected).max()
+    except (ValueError, TypeError, KeyError, RuntimeError, IndexError):
+        raise ModelError(f"The golden inputs and outputs of {artifact.version} are damaged.") from None
+    if not drift <= GOLDEN_DRIFT_MAX:
+        raise ModelError(f"{artifact.version} does not score its golden inputs as recorded (off by {drift:.3g}).")
+    strays, within = disagreements(found, expected, artifact.threshold_row())
+    if strays:
+        raise ModelError(f"{artifact.version} decides {strays} tags of its golden inputs otherwise than recorded.")
+    return within
+
+
+def disagreements(one: NDArray[np.float16], other: NDArray[np.float16], thresholds: NDArray) -> tuple[int, int]:
+    """How many decisions differ beyond, and how many within, one float16 step of the threshold."""
+    limit = thresholds.astype(np.float64)
+    differ = (one.astype(np.float64) >= limit) != (other.astype(np.float64) >= limit)
+    step = np.spacing(np.maximum(one, other)).astype(np.float64)
+    near = np.minimum(np.abs(one - limit), np.abs(other - limit)) <= step
+    return int((differ & ~near).sum()), int((differ & near).sum())

@@ -1,0 +1,124 @@
+"""The manifest of an artefact: what it says, and the checks that make it trustworthy.
+
+Plain JSON, so that a stranger's file can do nothing but be wrong. Knows names, sizes and checksums; knows nothing
+of torch. The last 8 hex of a version are a digest of what decides (weights, network, vocabulary, thresholds), so an
+edited manifest gives itself away; reports and metrics are not part of it.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from model.errors import ModelError
+from model.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
+VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+FILE_PATTERN = re.compile(r"(report/)?[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+MANIFEST_BYTES_MAX = 64 * 2**20
+FILE_BYTES_MAX = 2 * 2**30
+NEEDED = ("format", "version", "network", "vocabulary", "features", "thresholds", "files", "golden")
+
+
+def check_version_name(version: str) -> str:
+    """The version itself, where it is one: names become paths, so nothing else may pass.
+
+    Raises:
+        ModelError: otherwise.
+    """
+    if not VERSION_PATTERN.fullmatch(version):
+        raise ModelError(f"'{version[:80]}' is not a model version (YYYYMMDDTHHMMSSZ-<8 hex>).")
+    return version
+
+
+def content_digest(parts: dict[str, Any]) -> str:
+    """8 hex over everything that decides."""
+    deciding = {name: parts[name] for name in ("format", "network", "vocabulary", "features", "thresholds")}
+    deciding["weights"] = parts["files"][WEIGHTS]["sha256"]
+    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def describe_file(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def features(vocabulary: Vocabulary, clip_low: float, clip_high: float) -> dict[str, Any]:
+    """Which columns hold what, and how probabilities are clipped before the logit."""
+    return {
+        "columns": [{"list": group.name, "start": group.start, "stop": group.stop} for group in vocabulary.groups],
+        "clip_low": clip_low,
+        "clip_high": clip_high,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the artefact in `folder`, its form and its own version checked.
+
+    Raises:
+        ModelError: where it is missing, too large, not JSON, of another format, or altered.
+    """
+    path = folder / MANIFEST
+    try:
+        value = json.loads(read_bounded(path, MANIFEST_BYTES_MAX))
+    except ValueError:
+        raise ModelError(f"{path} is not JSON.") from None
+    if not isinstance(value, dict) or value.get("format") != FORMAT_VERSION:
+        raise ModelError(f"{path} is not a manifest of format {FORMAT_VERSION}.")
+    lacking = next((name for name in NEEDED if name not in value), None)
+    if lacking:
+        raise ModelError(f"{path} lacks '{lacking}'.")
+    try:
+        digest = content_digest(value)
+        thresholds = {tag: float(number) for tag, number in value["thresholds"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ModelError(f"{path} is damaged: its files or thresholds are not of the right form.") from None
+    if not str(value["version"]).endswith(f"-{digest}"):
+        raise ModelError(f"{path} was altered: its content is {digest}, but it says version {value['version']}.")
+    if value["version"] != folder.name:
+        raise ModelError(f"{path} says version {value['version']}, but its folder is {folder.name}.")
+    if not all(0.0 <= number <= 1.0 for number in thresholds.values()):
+        raise ModelError(f"{path} has a threshold outside [0, 1].")
+    return value
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Every file present, of the stated size and checksum.
+
+    Raises:
+        ModelError: naming the first that is not.
+    """
+    for name in manifest["files"]:
+        read_checked(folder, manifest, name)
+
+
+def read_checked(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
+    """The bytes of one file, read once, then checked: what is used is what was checked."""
+    if not FILE_PATTERN.fullmatch(name) or name not in manifest["files"]:
+        raise ModelError(f"The manifest of {folder.name} lists no file '{name[:80]}' that may be read.")
+    stated = manifest["files"][name]
+    path = folder / name
+    content = read_bounded(path, FILE_BYTES_MAX)
+    if len(content) != stated["bytes"]:
+        raise ModelError(f"{path} is truncated or altered: {len(content)} bytes instead of {stated['bytes']}.")
+    if hashlib.sha256(content).hexdigest() != stated["sha256"]:
+        raise ModelError(f"{path} is corrupted: its checksum is not the manifest's.")
+    return content
+
+
+def read_bounded(path: Path, bytes_max: int) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        ModelError: where it cannot be read or is larger than allowed.
+    """
+    try:
+        size = path.stat().st_size
+        if size > bytes_max:
+            raise ModelError(f"{path} has {size} bytes; more than {bytes_max} are not read.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None

@@ -1,0 +1,154 @@
+"""One CSV or Parquet file of a data set: ids, columns, and cells checked one by one when a check fails.
+
+Every complaint names the file, the column and the row (1 is the first track). Knows nothing of classes or tags.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from model.errors import ModelError
+
+ID_COLUMN = "ChallengeID"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`ids[n]` is the track of row n; `data` holds the other columns."""
+
+    path: Path
+    ids: list[str]
+    data: pa.Table
+
+    @property
+    def columns(self) -> list[str]:
+        return self.data.column_names
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.data.column(name)
+
+    def aligned(self, track_ids: list[str]) -> "Table":
+        """The same rows in the order of `track_ids`."""
+        if self.ids == track_ids:
+            return self
+        row_of = {track_id: row for row, track_id in enumerate(self.ids)}
+        missing = next((track_id for track_id in track_ids if track_id not in row_of), None)
+        if missing is not None:
+            raise ModelError(f"{self.path} has no row for {ID_COLUMN} '{missing}', which other files have.")
+        if len(self.ids) > len(track_ids):
+            extra = next(iter(set(self.ids) - set(track_ids)))
+            raise ModelError(f"{self.path} has a row for {ID_COLUMN} '{extra}', which other files lack.")
+        rows = pa.array([row_of[track_id] for track_id in track_ids])
+        return Table(self.path, list(track_ids), self.data.take(rows))
+
+    def check_columns(self, tags: Sequence[str]) -> None:
+        """That the columns are these tags, in whatever order."""
+        extra = [name for name in self.columns if name not in set(tags)]
+        if extra:
+            raise ModelError(f"{self.path} has a label column '{extra[0]}' that the input columns lack.")
+        lacking = [tag for tag in tags if tag not in set(self.columns)]
+        if lacking:
+            raise ModelError(f"{self.path} lacks a label column for the tag '{lacking[0]}'.")
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """All columns `[N, columns]`, each cell finite and in [0, 1]."""
+        values = np.empty((len(self.ids), len(self.columns)), dtype=np.float32)
+        for index, name in enumerate(self.columns):
+            numbers = self._numbers(name)
+            bad = ~((numbers >= 0.0) & (numbers <= 1.0))  # NaN fails both
+            if bad.any():
+                row = int(np.argmax(bad))
+                what = "not a finite number" if not np.isfinite(numbers[row]) else "not in [0, 1]"
+                raise ModelError(f"{self._cell(name, row)} is {numbers[row]:g}, {what}.")
+            values[:, index] = numbers
+        return values
+
+    def labels(self, tags: Sequence[str]) -> NDArray[np.uint8]:
+        """The columns of `tags` `[N, T]`, each cell 0 or 1."""
+        values = np.empty((len(self.ids), len(tags)), dtype=np.uint8)
+        for index, name in enumerate(tags):
+            numbers = self._numbers(name)
+            bad = (numbers != 0.0) & (numbers != 1.0)
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise ModelError(f"{self._cell(name, row)} is {numbers[row]:g}; a label is 0 or 1.")
+            values[:, index] = numbers
+        return values
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        column = self.data.column(name)
+        if column.null_count:
+            row = int(np.argmax(column.is_null().to_numpy()))
+            raise ModelError(f"{self._cell(name, row)} is empty.")
+        try:
+            return column.cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            row, text = next((row, cell) for row, cell in enumerate(column.to_pylist()) if not _is_number(cell))
+            raise ModelError(f"{self._cell(name, row)} is '{str(text)[:40]}', not a number.") from None
+        except pa.ArrowNotImplementedError:
+            raise ModelError(f"{self.path}, column '{name}' holds {column.type}, not numbers.") from None
+
+    def _cell(self, name: str, row: int) -> str:
+        return f"{self.path}, column '{name}', row {row + 1} ({ID_COLUMN} '{self.ids[row]}')"
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(str(cell))
+    except ValueError:
+        return False
+    return True
+
+
+def find_table(directory: Path, stem: str) -> Path | None:
+    """The Parquet or CSV file of that name; Parquet where there are both."""
+    for suffix in (".parquet", ".csv"):
+        path = directory / f"{stem}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def read_table(path: Path) -> Table:
+    """Read one file and check its ids.
+
+    Raises:
+        ModelError: where it cannot be read, lacks ids, or has an id twice.
+    """
+    try:
+        if path.suffix == ".csv":
+            options = pyarrow.csv.ConvertOptions(column_types={ID_COLUMN: pa.string()}, strings_can_be_null=True)
+            data = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            data = pyarrow.parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    twice = next((name for name in data.column_names if data.column_names.count(name) > 1), None)
+    if twice is not None:
+        raise ModelError(f"{path} has the column '{twice}' twice.")
+    if ID_COLUMN not in data.column_names:
+        raise ModelError(f"{path} has no column {ID_COLUMN}.")
+    return Table(path, _read_ids(path, data.column(ID_COLUMN)), data.drop_columns([ID_COLUMN]))
+
+
+def _read_ids(path: Path, column: pa.ChunkedArray) -> list[str]:
+    column = column.cast(pa.string())
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy()))
+        raise ModelError(f"{path}, column '{ID_COLUMN}', row {row + 1} is empty.")
+    if len(column) == 0:
+        raise ModelError(f"{path} has no rows.")
+    if pc.count_distinct(column).as_py() < len(column):
+        ids, seen = column.to_pylist(), set()
+        for row, track_id in enumerate(ids):
+            if track_id in seen:
+                raise ModelError(f"{path} has {ID_COLUMN} '{track_id}' twice, again in row {row + 1}.")
+            seen.add(track_id)
+    return column.to_pylist()
