@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -369,8 +370,9 @@ class Pipeline:
 
     async def _wait(self, condition: Coroutine[object, object, object], timeout_s: float) -> bool:
         """Whether the condition came true before the time was up; a failed pipeline does not keep anyone waiting."""
-        task = asyncio.ensure_future(condition)
-        await asyncio.wait({task, self.failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        task: asyncio.Future[object] = asyncio.ensure_future(condition)
+        waited: set[asyncio.Future[Any]] = {task, self.failed}
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return True
         task.cancel()

@@ -1,0 +1,187 @@
+"""Faust's Kafka transport, handing over whole record batches instead of single events.
+
+Faust stays the runtime (group membership, rebalances, agents, web); only the way from its consumer thread to the
+agent is ours, because its per-event path costs ten times what the work itself costs, and its commit bookkeeping
+skips or stalls at gaps. Three things are replaced, each a documented hook of `faust.transport.consumer.Consumer`:
+
+- `_drain_messages`: what one fetch brought for a partition goes to the channel as one `RecordBatch`. The channel is
+  bounded and this loop awaits it: a full channel means no further poll, and aiokafka does not fetch a partition whose
+  records nobody has taken. That is the back-pressure; heartbeats go on in the consumer thread meanwhile.
+- `force_commit`: commits the pipeline's contiguous watermarks, nothing else.
+- `wait_empty`: drains the pipeline; Faust calls it before a revocation returns and when the worker stops.
+
+Knows the pipeline only as an `Intake`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streamer.pipeline import RecordBatch
+
+log = logging.getLogger(__name__)
+
+COMMIT_TIMEOUT_S = 5.0  # per attempt: a commit that hangs must not hold up the next, newer one
+FETCH_TIMEOUT_S = 1.0  # how long one poll waits for records
+
+
+class Intake(Protocol):
+    """What the consumer needs of the hot path."""
+
+    epoch: int
+
+    def committable(self) -> dict[int, int]: ...
+
+    async def drain(self, timeout_s: float) -> bool: ...
+
+    def forget(self) -> None: ...
+
+
+class BulkConsumerThread(driver.AIOKafkaConsumerThread):
+    """aiokafka's consumer on its own thread; a commit that fails is tried again later instead of crashing."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        mine = consumer.assignment()
+        wanted = {tp: offset for tp, offset in offsets.items() if tp in mine}
+        if not wanted:
+            return False
+        try:
+            await asyncio.wait_for(consumer.commit(wanted), COMMIT_TIMEOUT_S)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("offsets not committed, the partitions are being reassigned: %s", error)
+            return False
+        except TimeoutError:
+            log.warning("offsets not committed: no answer within %g s; trying again", COMMIT_TIMEOUT_S)
+            return False
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("offsets not committed: %s; trying again", error)
+            return False
+        return True
+
+    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """The earliest offset of every partition for which the group has none committed."""
+        return await self.call_thread(self._first_offsets, list(tps))
+
+    async def _first_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        new = [tp for tp in tps if await consumer.committed(tp) is None]
+        return dict(await consumer.beginning_offsets(new)) if new else {}
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock check reads its own per-event marks, which this transport does not make."""
+
+
+class BulkConsumer(driver.Consumer):
+    """Faust's consumer, by record batches."""
+
+    intake: Intake | None = None  # set by the worker before Kafka is joined
+    deliver: Callable[[RecordBatch], Awaitable[None]]
+    drain_s: float
+
+    _thread: BulkConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._committed: dict[TP, int] = {}
+        self._first: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> BulkConsumerThread:
+        return BulkConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        assert self.intake is not None
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                epoch = self.intake.epoch  # read before the fetch: a rebalance during it makes the records stale
+                records, _ = await self._wait_next_records(FETCH_TIMEOUT_S)
+                if not records:
+                    await asyncio.sleep(0)
+                elif self.flow_active:
+                    for tp, batch in records.items():
+                        delivery = self.deliver(RecordBatch(epoch, tp.partition, batch))
+                        await self.wait_first(delivery, self.suspend_flow.wait())
+                else:
+                    await self._seek_back()
+        except ConsumerStoppedError:
+            if not self.app.should_stop:
+                raise
+
+    async def _seek_back(self) -> None:
+        """Records arrived while the flow was suspended for a rebalance: read them again from what is committed."""
+        try:
+            await self.perform_seek()
+        except Exception as error:  # the rebalance may take the partitions away under it; it will seek by itself
+            log.info("seek during a rebalance: %s", error)
+
+    async def wait_empty(self) -> None:
+        """Finish what has entered a micro-batch, commit it, and let go of the partitions."""
+        if self.intake is None:
+            return
+        if not await self.intake.drain(self.drain_s):
+            log.warning(
+                "not everything in flight was acknowledged within %g s; it will be delivered again", self.drain_s
+            )
+        await self.maybe_wait_for_commit_to_finish()
+        await self.force_commit()
+        self.intake.forget()
+        self._committed.clear()
+        self._first.clear()
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit each partition's watermark where it has moved."""
+        if self.intake is None:
+            return False
+        watermarks = self.intake.committable()
+        offsets = {}
+        for tp in self.assignment():
+            offset = watermarks.get(tp.partition, self._first.get(tp, -1))
+            if offset > self._committed.get(tp, -1):
+                offsets[tp] = offset
+        if not offsets or not await self._commit(offsets):
+            return False
+        self._committed.update(offsets)
+        return True
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.add_future(self._first_commit(set(assigned)))
+
+    async def _first_commit(self, assigned: set[TP]) -> None:
+        """Give every partition a committed offset at once: a kill before the first batch is done costs nothing then."""
+        try:
+            first = await self._thread.first_offsets(assigned)
+        except KafkaError as error:
+            log.warning("could not read the group's offsets: %s", error)
+            return
+        self._first.update({tp: offset for tp, offset in first.items() if tp in self.assignment()})
+        await self.commit()
+
+    def positions(self) -> dict[int, tuple[int | None, int | None]]:
+        """By assigned partition: the offset committed last, and the end of the log as last seen."""
+        known = {}
+        for tp in self.assignment():
+            known[tp.partition] = (self._committed.get(tp), self._highwater(tp))
+        return known
+
+    def _highwater(self, tp: TP) -> int | None:
+        try:
+            return self.highwater(tp)
+        except (IllegalStateError, AssertionError, KeyError):  # not fetched yet, or just taken away
+            return None
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """See BulkConsumerThread."""
+
+
+class BulkTransport(driver.Transport):
+    """The transport to set as `app.transport`."""
+
+    Consumer = BulkConsumer

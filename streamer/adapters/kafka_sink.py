@@ -1,0 +1,140 @@
+"""The output topics: one idempotent aiokafka producer, acks=all, whole record batches to a chosen partition.
+
+Faust's own producer is not idempotent and sends event by event. Order per partition holds because the pipeline
+awaits each `send` before the next of that partition, and aiokafka keeps one request per partition in flight.
+An idempotent producer repeats a request for as long as it takes, so a broker that is away is waited for; what comes
+out as `SendFailed` cannot be mended by waiting.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
+from streamer.adapters.kafka_client import client_options
+from streamer.core.errors import TagstreamError
+from streamer.core.outputs import OutputRecord
+from streamer.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 900_000  # one record batch; under the broker's default limit of 1 MiB even when incompressible
+MAX_REQUEST_BYTES = 10 * 1024 * 1024  # the largest dead letter
+REQUEST_TIMEOUT_S = 40.0
+STOP_TIMEOUT_S = 5.0  # at the end nothing is left to flush, unless the broker is away: then it is not waited for
+
+
+class SendFailed(TagstreamError):
+    """Kafka refused an output for good; nothing later of its partition may be sent."""
+
+
+class KafkaSink:
+    """`streamer.ports.Sink` on aiokafka."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._options = client_options(settings)
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connect; raises aiokafka's own errors."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def send(self, topic: str, partition: int | None, records: Sequence[OutputRecord]) -> Awaitable[None]:
+        """Hand records over in order; the awaitable returned ends when all in-sync replicas have them."""
+        try:
+            if partition is None:
+                futures = [await self._send_by_key(topic, record) for record in records]
+            else:
+                futures = await self._send_batches(topic, partition, records)
+        except KafkaError as error:
+            raise _failed(topic, partition, error) from error
+        return _acknowledged(topic, partition, futures)
+
+    async def _send_batches(self, topic: str, partition: int, records: Sequence[OutputRecord]) -> list[Any]:
+        producer = self._require()
+        futures = []
+        builder = producer.create_batch()
+        for record in records:
+            if not self._append(builder, record):
+                builder.close()
+                futures.append(await self._enqueue(builder, topic, partition))
+                builder = producer.create_batch()
+                if not self._append(builder, record):
+                    raise SendFailed(f"a record for {topic} is larger than {BATCH_BYTES} bytes")
+        builder.close()
+        futures.append(await self._enqueue(builder, topic, partition))
+        return futures
+
+    @staticmethod
+    def _append(builder: Any, record: OutputRecord) -> bool:
+        return (
+            builder.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers)
+            is not None
+        )
+
+    async def _enqueue(self, builder: Any, topic: str, partition: int) -> Any:
+        return await _patiently(lambda: self._require().send_batch(builder, topic, partition=partition))
+
+    async def _send_by_key(self, topic: str, record: OutputRecord) -> Any:
+        return await _patiently(
+            lambda: self._require().send(
+                topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=record.headers
+            )
+        )
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return len(await self._require().partitions_for(topic))
+
+    async def stop(self) -> None:
+        """Flush and disconnect; gives up flushing when the broker does not answer."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await asyncio.wait_for(producer.stop(), STOP_TIMEOUT_S)
+
+    def _require(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise SendFailed("the producer is not connected")
+        return self._producer
+
+
+async def _patiently(hand_over: Callable[[], Awaitable[Any]]) -> Any:
+    """Wait for a place in the producer's queue for as long as it takes.
+
+    A timeout here means that nothing was handed over because the batch before still waits for the broker, so trying
+    again cannot duplicate anything.
+    """
+    while True:
+        try:
+            return await hand_over()
+        except KafkaTimeoutError:
+            log.warning("Kafka has not taken anything for %g s; still trying", REQUEST_TIMEOUT_S)
+
+
+async def _acknowledged(topic: str, partition: int | None, futures: Sequence[Any]) -> None:
+    try:
+        await asyncio.gather(*futures)
+    except KafkaError as error:
+        raise _failed(topic, partition, error) from error
+
+
+def _failed(topic: str, partition: int | None, error: KafkaError) -> SendFailed:
+    where = topic if partition is None else f"{topic}/{partition}"
+    return SendFailed(f"Kafka refused output for {where}: {type(error).__name__}: {error}")

@@ -1,0 +1,49 @@
+"""The last good model and thresholds on disk, so that a start without Redis decides as its peers do.
+
+One file per worker, written aside and renamed into place, so that a reader never sees half of one. A worker reads
+the newest of all of them: its own may be from before the last change.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from streamer.serving import LastGood
+
+log = logging.getLogger(__name__)
+
+MAX_STATE_BYTES = 4 * 1024 * 1024
+
+
+class StateStore:
+    """`<state dir>/<worker>.json`."""
+
+    def __init__(self, state_dir: Path, worker: str) -> None:
+        self._dir = state_dir
+        self._path = state_dir / (re.sub(r"[^A-Za-z0-9_.-]", "_", worker) + ".json")
+
+    def save(self, state: LastGood) -> None:
+        """Write this worker's file; raises OSError."""
+        self._dir.mkdir(parents=True, exist_ok=True)
+        aside = self._path.with_suffix(".json.part")
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(asdict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self._path)
+
+    def newest(self) -> LastGood | None:
+        """The newest state that any worker of this folder has written."""
+        return max(self._all(), key=lambda state: state.saved_at_ms, default=None)
+
+    def _all(self) -> Iterator[LastGood]:
+        for path in self._dir.glob("*.json"):
+            try:
+                if path.stat().st_size <= MAX_STATE_BYTES:
+                    yield LastGood(**json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                log.warning("state file %s is not readable: %s", path.name, error)

@@ -1,0 +1,68 @@
+"""Models from the registry as scorers: verified, warmed up, on the device that is there.
+
+The only place of the stream that knows torch and the trainer's artefacts.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.artifact import Artifact
+from model.errors import ModelError
+from model.registry import Registry
+from streamer.core.layout import Layout
+from streamer.ports import LoadedModel
+from streamer.serving import ModelUnusable
+
+
+class TorchScorer:
+    """`streamer.ports.Scorer` on a loaded artefact."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+
+    def score(self, probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
+        """Scores [B, T] of probabilities [B, F]."""
+        return self._artifact.score(probabilities.astype(np.float32))
+
+
+class RegistryLoader:
+    """`streamer.serving.ModelLoader` on a folder of artefacts."""
+
+    def __init__(self, models_dir: Path, device: str, warm_up_rows: int) -> None:
+        self._registry = Registry(models_dir)
+        self._device = device
+        self._warm_up_rows = warm_up_rows
+
+    def champion(self) -> str | None:
+        """The version that `champion` names, if any."""
+        try:
+            return self._registry.aliases().get("champion")
+        except ModelError as error:
+            raise ModelUnusable(str(error)) from error
+
+    def load(self, version: str) -> LoadedModel:
+        """Load, verify checksums and golden outputs, and score once at the size the stream will use."""
+        try:
+            artifact = self._registry.load(version)
+        except ModelError as error:
+            raise ModelUnusable(str(error)) from error
+        artifact.network.to(_device(self._device))
+        vocabulary = artifact.vocabulary
+        layout = Layout.build(vocabulary.fingerprint, vocabulary.classes)
+        scorer = TorchScorer(artifact)
+        scorer.score(np.zeros((self._warm_up_rows, layout.n_inputs), np.float64))
+        return LoadedModel(artifact.version, layout, dict(artifact.thresholds), scorer)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelUnusable(f"TAGSTREAM_DEVICE={name} is not usable here: {str(error).splitlines()[0]}") from error
+    return device
