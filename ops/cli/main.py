@@ -9,7 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import deadletter, local, produce, tail, topics
+from ops.cli import bench, deadletter, local, produce, tail, topics, worker
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -25,6 +25,8 @@ app.add_typer(topics.app, name="topics")
 app.command("produce", epilog=produce.EPILOG)(produce.produce)
 app.command("tail", epilog=tail.EPILOG)(tail.tail)
 app.add_typer(deadletter.app, name="deadletter")
+app.command("worker")(worker.worker)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -59,9 +59,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
         TagstreamError: when no broker is named, or a certificate file cannot be used.
     """
     options: dict[str, Any] = {
-        "bootstrap_servers": [
-            server.strip() for server in settings.kafka_bootstrap.split(",") if server.strip()
-        ],
+        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap.split(",") if server.strip()],
         "security_protocol": settings.kafka_security_protocol,
     }
     if settings.kafka_security_protocol.endswith("SSL"):
@@ -81,9 +79,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
             keyfile=settings.kafka_ssl_keyfile,
         )
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise TagstreamError(
-            f"the certificates for Kafka (TAGSTREAM_KAFKA_SSL_*) cannot be used: {error}."
-        ) from None
+        raise TagstreamError(f"the certificates for Kafka (TAGSTREAM_KAFKA_SSL_*) cannot be used: {error}.") from None
 
 
 @contextmanager
@@ -131,9 +127,7 @@ def _listening() -> Iterator[_LastComplaint]:
 
 
 @asynccontextmanager
-async def running(
-    client: ClientT, settings: Settings, timeout_s: float = CONNECT_TIMEOUT_S
-) -> AsyncIterator[ClientT]:
+async def running(client: ClientT, settings: Settings, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[ClientT]:
     """Start `client` (a consumer, a producer or `Admin`), yield it, and stop it whatever happens.
 
     Errors inside the block are told in one sentence too.

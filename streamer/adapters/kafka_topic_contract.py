@@ -13,9 +13,7 @@ from streamer.settings import Settings
 MIB = 1024 * 1024
 INPUT_MAX_BYTES = 9 * MIB  # a bulk message of 8 MiB, its headers and Kafka's framing
 DEADLETTER_MAX_BYTES = 10 * MIB  # the largest input and the headers that say why
-DEADLETTER_HEADROOM_BYTES = (
-    64 * 1024
-)  # the least that those headers need: two texts of 500 characters and names
+DEADLETTER_HEADROOM_BYTES = 64 * 1024  # the least that those headers need: two texts of 500 characters and names
 INPUT_RETENTION_MS = 7 * 24 * 3600 * 1000
 DEADLETTER_RETENTION_MS = 30 * 24 * 3600 * 1000  # longer: people read these, and replay them
 
@@ -65,8 +63,7 @@ def plan_topics(settings: Settings, replication: int) -> list[TopicPlan]:
         TopicPlan(settings.topic_scores, compacted),
         TopicPlan(
             settings.topic_deadletter,
-            by_time
-            | {"max.message.bytes": str(DEADLETTER_MAX_BYTES), "retention.ms": str(DEADLETTER_RETENTION_MS)},
+            by_time | {"max.message.bytes": str(DEADLETTER_MAX_BYTES), "retention.ms": str(DEADLETTER_RETENTION_MS)},
         ),
     ]
 
@@ -127,17 +124,13 @@ def _policy_problems(settings: Settings, topic: Topic) -> list[Problem]:
     policy = topic.config.get("cleanup.policy", "delete")
     if policy != wanted:
         lost = (
-            "the last record of a track would be lost with time"
-            if wanted == "compact"
-            else "it must be kept by time"
+            "the last record of a track would be lost with time" if wanted == "compact" else "it must be kept by time"
         )
         what = f"the topic {topic.name} has cleanup.policy={policy} ({lost})"
         problems.append(Problem(topic.name, what, _alter(topic.name, "cleanup.policy", wanted), fatal=False))
     if topic.replication >= 3 and int(topic.config.get("min.insync.replicas", "1")) < 2:
         what = f"the topic {topic.name} acknowledges what one of {topic.replication} replicas has"
-        problems.append(
-            Problem(topic.name, what, _alter(topic.name, "min.insync.replicas", "2"), fatal=False)
-        )
+        problems.append(Problem(topic.name, what, _alter(topic.name, "min.insync.replicas", "2"), fatal=False))
     return problems
 
 
@@ -146,16 +139,10 @@ def _size_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Prob
     source, dead = topics.get(settings.topic_probabilities), topics.get(settings.topic_deadletter)
     source_bytes, dead_bytes = _max_bytes(source), _max_bytes(dead)
     if source_bytes is not None and source_bytes < INPUT_MAX_BYTES:
-        what = (
-            f"the topic {settings.topic_probabilities} takes messages of {source_bytes:,} bytes, no bulk ones"
-        )
+        what = f"the topic {settings.topic_probabilities} takes messages of {source_bytes:,} bytes, no bulk ones"
         remedy = _alter(settings.topic_probabilities, "max.message.bytes", str(INPUT_MAX_BYTES))
         problems.append(Problem(settings.topic_probabilities, what, remedy, fatal=False))
-    if (
-        source_bytes is not None
-        and dead_bytes is not None
-        and dead_bytes < source_bytes + DEADLETTER_HEADROOM_BYTES
-    ):
+    if source_bytes is not None and dead_bytes is not None and dead_bytes < source_bytes + DEADLETTER_HEADROOM_BYTES:
         what = (
             f"the topic {settings.topic_deadletter} takes messages of {dead_bytes:,} bytes and could not "
             f"hold the largest input of {source_bytes:,} bytes with its reasons"

@@ -78,7 +78,11 @@ class PrometheusMetrics:
             "tagstream_batch_tracks", "Inputs per micro-batch", buckets=BATCH_BUCKETS_TRACKS, **options
         )
         self._stage = Histogram(
-            "tagstream_stage_seconds", "Time a micro-batch spent per stage", ["stage"], buckets=STAGE_BUCKETS_S, **options
+            "tagstream_stage_seconds",
+            "Time a micro-batch spent per stage",
+            ["stage"],
+            buckets=STAGE_BUCKETS_S,
+            **options,
         )
         self._last = Gauge("tagstream_last_acknowledged_timestamp_seconds", "When Kafka last acknowledged", **options)
         self._latency = _LatencyHistogram()

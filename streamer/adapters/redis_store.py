@@ -34,7 +34,8 @@ T = TypeVar("T")
 # KEYS: live, tables, history. ARGV: version, canonical, who, before, n, then n pairs of the live hash as it was read.
 # The history entry is written only where the hash still is what this table was made of, and the newest entry does
 # not already end in this version: so an outside edit is entered once, by whoever sees it first.
-ADOPT = """
+ADOPT = (
+    """
 redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
 local n = tonumber(ARGV[5])
 if redis.call('HLEN', KEYS[1]) ~= n then return 0 end
@@ -53,10 +54,13 @@ if before == ARGV[1] then return 0 end
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'who', 'outside', 'why', 'edited with another tool',
            'action', 'outside-edit', 'before', before, 'after', ARGV[1], 'seen_by', ARGV[3])
 return 1
-""" % HISTORY_MAX_ENTRIES  # noqa: UP031 - braces are Lua's
+"""
+    % HISTORY_MAX_ENTRIES
+)  # noqa: UP031 - braces are Lua's
 
 # KEYS: live, tables, history. ARGV: version, canonical, who, why, n, then n pairs. Per tag only where absent.
-RESTORE = """
+RESTORE = (
+    """
 local written = 0
 for i = 0, tonumber(ARGV[5]) - 1 do
   written = written + redis.call('HSETNX', KEYS[1], ARGV[6 + 2 * i], ARGV[7 + 2 * i])
@@ -67,7 +71,9 @@ if written > 0 then
              'action', 'restore', 'before', '', 'after', ARGV[1])
 end
 return written
-""" % HISTORY_MAX_ENTRIES  # noqa: UP031
+"""
+    % HISTORY_MAX_ENTRIES
+)  # noqa: UP031
 
 
 def redis_client(settings: Settings) -> "Redis":

@@ -327,8 +327,8 @@ def _encodable(text: str) -> bool:
 
 def _printable(text: str) -> str:
     """Clipped, and encodable whatever the input held."""
-    clipped = text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "..."
-    return clipped.encode("utf-8", "backslashreplace").decode()
+    start = text[: MAX_SHOWN_CHARACTERS + 1].encode("utf-8", "backslashreplace").decode()
+    return start if len(start) <= MAX_SHOWN_CHARACTERS else start[:MAX_SHOWN_CHARACTERS] + "..."
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,22 @@
+"""`tagstream worker`: one member of the consumer group."""
+
+from typing import Annotated
+
+import typer
+
+
+def worker(
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End at once when Kafka, a topic or a model is missing.")
+    ] = False,
+) -> None:
+    """Run a worker: probability events in, tag decisions out. Start as many as you like, up to one per partition.
+
+    Settings come from TAGSTREAM_* variables (README). SIGTERM drains and exits 0.
+
+    Example: TAGSTREAM_KAFKA_BOOTSTRAP=localhost:9092 tagstream worker
+    """
+    from streamer.agents import run_worker
+    from streamer.settings import load_settings
+
+    run_worker(load_settings(), fail_fast=fail_fast)

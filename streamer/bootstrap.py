@@ -1,0 +1,59 @@
+"""The one composition root: every dependency of a worker is made and handed in here.
+
+Reads as the list of parts a worker is made of; tests build a `Pipeline` or a `ServingControl` from fakes instead.
+"""
+
+from aiokafka.partitioner import murmur2
+
+from streamer.adapters.json_decisions import JsonDecisionEncoder
+from streamer.adapters.json_events import JsonEventDecoder
+from streamer.adapters.kafka_sink import KafkaSink
+from streamer.adapters.metrics import PrometheusMetrics
+from streamer.adapters.redis_store import RedisStore
+from streamer.adapters.state_store import StateStore
+from streamer.adapters.torch_scorer import RegistryLoader
+from streamer.core.events import JSON_CONTENT_TYPE
+from streamer.lifecycle import Lifecycle, SystemClock
+from streamer.pipeline import Pipeline, PipelineSettings
+from streamer.serving import ServingControl
+from streamer.settings import Settings
+
+
+def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, PrometheusMetrics]:
+    """Make a worker's parts; nothing connects yet. Call inside the event loop."""
+    clock = SystemClock()
+    metrics = PrometheusMetrics(clock)
+    store = RedisStore(settings)
+    sink = KafkaSink(settings)
+    loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
+    serving = ServingControl(store, loader, StateStore(settings.state_dir, settings.worker), clock)
+
+    async def build_pipeline() -> Pipeline:
+        layout = serving.current().model.layout
+        partitions = await sink.partition_count(settings.topic_probabilities)
+        return Pipeline(
+            pipeline_settings(settings),
+            layout,
+            {JSON_CONTENT_TYPE: JsonEventDecoder(layout)},
+            JsonDecisionEncoder(layout),
+            serving,
+            sink,
+            metrics,
+            clock,
+            lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions,
+        )
+
+    return Lifecycle(settings, store, serving, sink, metrics, build_pipeline, fail_fast), metrics
+
+
+def pipeline_settings(settings: Settings) -> PipelineSettings:
+    """The part of the settings that the hot path runs on."""
+    return PipelineSettings(
+        topic_probabilities=settings.topic_probabilities,
+        topic_tags=settings.topic_tags,
+        topic_scores=settings.topic_scores,
+        topic_deadletter=settings.topic_deadletter,
+        worker=settings.worker,
+        batch_max=settings.batch_max,
+        linger_s=settings.linger_s,
+    )

@@ -1,0 +1,266 @@
+"""A worker's life around the hot path: waiting for what it needs, following Redis, telling how it is.
+
+Start-up order does not matter: what is missing is waited for with one clear line each ten seconds, or, with
+`fail_fast`, ends the worker at once. What is *wrong* (a topic that cannot hold what we must write) always ends it.
+Knows nothing of Faust.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from aiokafka.errors import KafkaError
+from prometheus_client.core import Metric
+
+from streamer.adapters.kafka_sink import KafkaSink
+from streamer.adapters.kafka_topics import inspect_topics
+from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
+from streamer.adapters.redis_store import RedisStore
+from streamer.core.errors import TagstreamError
+from streamer.pipeline import Pipeline
+from streamer.serving import ServingControl, StoreUnavailable
+from streamer.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WAIT_LINE_S = 10.0  # between two lines that say what is waited for
+WAIT_RETRY_S = 0.5
+HEARTBEAT_S = 1.0
+
+
+class NotYet(TagstreamError):
+    """Something the worker needs is not there yet."""
+
+
+class SystemClock:
+    """`streamer.ports.Clock`."""
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> float:
+        return time.time() * 1000
+
+
+class Positions(Protocol):
+    """Where the consumer stands: by partition, the committed offset and the end of the log."""
+
+    def positions(self) -> dict[int, tuple[int | None, int | None]]: ...
+
+
+class Lifecycle:
+    """Side tasks of one worker, each with a name: `prepare`, `follow`, `beat`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RedisStore,
+        serving: ServingControl,
+        sink: KafkaSink,
+        metrics: PrometheusMetrics,
+        build_pipeline: Callable[[], Awaitable[Pipeline]],
+        fail_fast: bool,
+    ) -> None:
+        self.pipeline: Pipeline | None = None
+        self.consumer: Positions | None = None
+        self.stopping = False
+        self._settings = settings
+        self._store = store
+        self._serving = serving
+        self._sink = sink
+        self._metrics = metrics
+        self._build_pipeline = build_pipeline
+        self._fail_fast = fail_fast
+        self._started_at_s = time.time()
+        self._rate = (time.monotonic(), 0, 0.0)  # when, tracks by then, tracks/s
+        metrics.watch(self)
+
+    # Before Kafka is joined
+
+    async def prepare(self) -> Pipeline | None:
+        """Wait for a model, the topics and the producer; None when the worker is told to stop meanwhile.
+
+        Raises:
+            TagstreamError: what is there is wrong, or with `fail_fast` what is missing.
+        """
+        for step in (self._need_model, self._need_topics, self._need_producer):
+            if not await self._until(step):
+                return None
+        self.pipeline = await self._build_pipeline()
+        return self.pipeline
+
+    async def _until(self, step: Callable[[], Awaitable[None]]) -> bool:
+        told_at_s = -WAIT_LINE_S
+        while not self.stopping:
+            try:
+                await step()
+                return True
+            except NotYet as missing:
+                if self._fail_fast:
+                    raise
+                if time.monotonic() - told_at_s >= WAIT_LINE_S:
+                    told_at_s = time.monotonic()
+                    log.warning("waiting: %s", missing)
+                await asyncio.sleep(WAIT_RETRY_S)
+        return False
+
+    async def _need_model(self) -> None:
+        await self._serving.refresh()
+        if not self._serving.ready:
+            raise NotYet(f"no model to serve: {self._serving.status.model_failure}")
+
+    async def _need_topics(self) -> None:
+        try:
+            topics, problems = await inspect_topics(self._settings)
+        except TagstreamError as error:
+            raise NotYet(str(error)) from error
+        ours = self._settings
+        wanted = (ours.topic_probabilities, ours.topic_tags, ours.topic_scores, ours.topic_deadletter)
+        missing = [name for name in wanted if name not in topics]
+        if missing:
+            raise NotYet(f"no topic {', '.join(missing)}: run `tagstream topics create`")
+        fatal = [str(problem) for problem in problems if problem.fatal]
+        if fatal:
+            raise TagstreamError(" ".join(fatal))
+
+    async def _need_producer(self) -> None:
+        try:
+            await self._sink.start()
+        except KafkaError as error:
+            raise NotYet(f"the producer cannot connect: {error}") from error
+
+    # While it runs
+
+    async def follow(self) -> None:
+        """Obey Redis: at once when it pushes, at the latest after the poll interval."""
+        listener = asyncio.create_task(self._store.listen(), name="redis-listen")
+        try:
+            while not self.stopping:
+                try:
+                    await asyncio.wait_for(self._store.changed.wait(), self._settings.thresholds_poll_s)
+                except TimeoutError:
+                    pass
+                self._store.changed.clear()
+                await self._serving.refresh()
+        finally:
+            listener.cancel()
+
+    async def beat(self) -> None:
+        """Heartbeat in Redis: each second, and right after every swap."""
+        while not self.stopping:
+            try:
+                await asyncio.wait_for(self._serving.swapped.wait(), HEARTBEAT_S)
+            except TimeoutError:
+                pass
+            self._serving.swapped.clear()
+            self._measure_rate()
+            try:
+                await self._store.heartbeat(self.heartbeat_fields())
+            except StoreUnavailable as error:
+                log.debug("no heartbeat: %s", error)
+
+    def _measure_rate(self) -> None:
+        then_s, tracks, _ = self._rate
+        now_s, total = time.monotonic(), self._metrics.acknowledged_tracks
+        if now_s - then_s >= HEARTBEAT_S / 2:
+            self._rate = (now_s, total, (total - tracks) / (now_s - then_s))
+
+    def heartbeat_fields(self) -> dict[str, str]:
+        """What `tagstream:workers:<worker>` holds."""
+        status = self._serving.status
+        fields = {
+            "started_at_ms": f"{self._started_at_s * 1000:.0f}",
+            "partitions": ",".join(str(partition) for partition in sorted(self._positions())),
+            "lag_records": str(self.lag_records()),
+            "tracks_per_s": f"{self._rate[2]:.0f}",
+            "tracks": str(self._metrics.acknowledged_tracks),
+            "thresholds_source": status.source,
+            "obeyed_at_ms": f"{status.obeyed_at_ms:.3f}",
+            "refusal": status.refusal,
+            "model_failure": status.model_failure,
+        }
+        if self._serving.ready:
+            serving = self._serving.current()
+            fields |= {"model": serving.model.version, "thresholds": serving.table.version}
+        return fields
+
+    async def stop(self) -> None:
+        """Close everything down; called when Kafka has been left."""
+        self.stopping = True
+        if self.pipeline is not None:
+            await self.pipeline.close()
+        try:
+            await self._sink.stop()
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the producer did not close: %s", error or type(error).__name__)
+        try:
+            await self._store.farewell()
+        except StoreUnavailable:
+            pass
+        await self._store.close()
+
+    # How it is
+
+    def _positions(self) -> dict[int, tuple[int | None, int | None]]:
+        if self.consumer is None:
+            return {}
+        return self.consumer.positions()
+
+    def lag_records(self) -> int:
+        """Records of the assigned partitions that are not committed yet."""
+        return sum(max(0, end - (committed or 0)) for committed, end in self._positions().values() if end is not None)
+
+    def health(self) -> dict[str, object]:
+        """`live`: nothing has failed. `ready`: a model is served and partitions are assigned."""
+        pipeline = self.pipeline
+        failed = pipeline is not None and pipeline.failed.done()
+        partitions = sorted(self._positions())
+        status = self._serving.status
+        report: dict[str, object] = {
+            "live": not failed,
+            "ready": not failed and not self.stopping and pipeline is not None and bool(partitions),
+            "partitions": partitions,
+            "lag_records": self.lag_records(),
+            "redis": "up" if status.store_up else "down",
+            "thresholds_source": status.source,
+            "refusal": status.refusal,
+            "model_failure": status.model_failure,
+        }
+        if self._serving.ready:
+            serving = self._serving.current()
+            report |= {"model": serving.model.version, "thresholds": serving.table.version}
+        return report
+
+    def progress_line(self) -> str:
+        """One line for a terminal."""
+        metrics = self._metrics
+        return (
+            f"{metrics.acknowledged_tracks:,} tracks done, {self._rate[2]:,.0f}/s, lag {self.lag_records():,}, "
+            f"{metrics.dead_lettered:,} dead letters"
+        )
+
+    def metric_families(self) -> Iterable[Metric]:
+        """What /metrics reads at scrape time."""
+        status = self._serving.status
+        positions = self._positions()
+        lag = [(str(p), max(0, end - (done or 0))) for p, (done, end) in positions.items() if end is not None]
+        yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
+        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(positions))
+        yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
+        yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
+        yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)
+        yield counter("tagstream_thresholds_refused", "Tables refused whole", status.refused_tables)
+        yield counter("tagstream_thresholds_restored", "Times Redis had lost model or thresholds", status.restored)
+        yield counter("tagstream_model_failures", "Models that could not be loaded", status.model_failures)
+        yield gauge("tagstream_thresholds_obeyed_timestamp_seconds", "When last obeyed", status.obeyed_at_ms / 1000)
+        if self._serving.ready:
+            serving = self._serving.current()
+            labels = {
+                "model": serving.model.version,
+                "thresholds": serving.table.version,
+                "vocabulary": serving.model.layout.fingerprint,
+                "source": status.source,
+            }
+            yield gauge("tagstream_serving_info", "What is being decided under", 1.0, labels)
