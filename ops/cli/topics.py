@@ -56,10 +56,7 @@ def check(json: JsonFlag = False) -> None:
     quiet_client_logs()
     topics, problems = asyncio.run(inspect_topics(load_settings()))
     if json:
-        rows = [
-            {"name": t.name, "partitions": t.partitions, "replication": t.replication}
-            for t in topics.values()
-        ]
+        rows = [{"name": t.name, "partitions": t.partitions, "replication": t.replication} for t in topics.values()]
         found = [{"topic": p.topic, "what": p.what, "remedy": p.remedy, "fatal": p.fatal} for p in problems]
         emit_json({"ok": not problems, "topics": rows, "problems": found})
     else:

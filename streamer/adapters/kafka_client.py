@@ -58,8 +58,11 @@ def client_options(settings: Settings) -> dict[str, Any]:
     Raises:
         TagstreamError: when no broker is named, or a certificate file cannot be used.
     """
+    servers = [server.strip() for server in settings.kafka_bootstrap.split(",") if server.strip()]
+    if not servers:
+        raise TagstreamError("TAGSTREAM_KAFKA_BOOTSTRAP names no broker: it wants host:port, separated by commas.")
     options: dict[str, Any] = {
-        "bootstrap_servers": [server.strip() for server in settings.kafka_bootstrap.split(",") if server.strip()],
+        "bootstrap_servers": servers,
         "security_protocol": settings.kafka_security_protocol,
     }
     if settings.kafka_security_protocol.endswith("SSL"):

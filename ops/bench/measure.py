@@ -1,0 +1,143 @@
+"""One run of one system: started on its core, watched from outside until all is published and committed, read back.
+
+The figures come from Kafka and from the operating system, not from the system under test: the end offsets of its
+output topic, the committed offsets of its group, the CPU seconds of its process.
+"""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from ops.bench.peers import Lane, Start
+from ops.errors import OpsError
+from ops.kafka_io import read_topic
+from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.settings import Settings
+
+POLL_INTERVAL_S = 0.02
+STALL_TIMEOUT_S = 60.0  # without one more output or commit: it will not end
+TERMINATE_TIMEOUT_S = 15.0
+LOG_TAIL_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run did between its first output and its last commit."""
+
+    events_per_s: float
+    cpu_us_per_event: float
+    seconds: float
+    outputs: int
+
+
+@dataclass(frozen=True)
+class _Moment:
+    at_s: float
+    outputs: int
+    cpu_s: float
+
+
+@contextmanager
+def launched(start: Start, log: Path, core: int | None) -> Iterator[psutil.Process]:
+    """The system's process, alone on `core`, ended with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(start.command, env=start.full_environment(), stdout=output, stderr=output)
+    try:
+        if core is not None:
+            os.sched_setaffinity(process.pid, [core])  # before it has threads: they inherit it
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(TERMINATE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def measure(
+    settings: Settings, start: Start, lane: Lane, events: int, core: int | None, on_progress: Callable[[int], None]
+) -> Run:
+    """Run a system over the whole input topic.
+
+    Raises:
+        OpsError: when its process ends or makes no progress, with the end of its log.
+    """
+    log = lane.folder / "log.txt"
+    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
+    async with running(consumer, settings), running(Admin(**client_options(settings)), settings) as admin:
+        partitions = await _partitions(consumer, lane.tags)
+        with launched(start, log, core) as process:
+            first: _Moment | None = None
+            heard_at, seen = time.monotonic(), (0, 0)
+            while True:
+                outputs = sum((await consumer.end_offsets(partitions)).values())
+                committed = await _committed(admin, lane) if outputs else 0
+                if first is None and outputs:
+                    first = _Moment(time.perf_counter(), outputs, _cpu_s(process))
+                on_progress(min(outputs, events))
+                if outputs >= events and committed >= events:
+                    break
+                if (outputs, committed) != seen:
+                    heard_at, seen = time.monotonic(), (outputs, committed)
+                _check_alive(process, log, heard_at, f"{outputs:,} of {events:,} published, {committed:,} committed")
+                await asyncio.sleep(POLL_INTERVAL_S)
+            last = _Moment(time.perf_counter(), outputs, _cpu_s(process))
+        return _figures(first or last, last)
+
+
+def _figures(first: _Moment, last: _Moment) -> Run:
+    seconds, outputs = last.at_s - first.at_s, last.outputs - first.outputs
+    if outputs <= 0 or seconds <= 0:
+        raise OpsError("the run was over before it could be timed: give it more --events.")
+    return Run(outputs / seconds, (last.cpu_s - first.cpu_s) / outputs * 1e6, seconds, last.outputs)
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    consumer.assign([TopicPartition(topic, 0)])
+    await consumer.end_offsets([TopicPartition(topic, 0)])  # makes the client learn the topic
+    return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+
+
+async def _committed(admin: Admin, lane: Lane) -> int:
+    try:
+        offsets = await admin.list_consumer_group_offsets(lane.group)
+    except KafkaError:
+        return 0  # the group's coordinator is not there yet
+    return sum(max(0, o.offset) for partition, o in offsets.items() if partition.topic == lane.source)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        family = [process, *process.children(recursive=True)]
+        return sum(sum(member.cpu_times()[:2]) for member in family)
+    except psutil.Error:
+        return 0.0
+
+
+def _check_alive(process: psutil.Process, log: Path, heard_at: float, progress: str) -> None:
+    ended = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    if ended or time.monotonic() - heard_at > STALL_TIMEOUT_S:
+        tail = log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
+        what = "ended by itself" if ended else f"made no progress for {STALL_TIMEOUT_S:.0f} s"
+        raise OpsError(f"the system under test {what} with {progress}: {tail}")
+
+
+async def read_decisions(settings: Settings, lane: Lane) -> dict[str, frozenset[str]]:
+    """The last decision of every track: its tags."""
+    decided: dict[str, frozenset[str]] = {}
+    async for record in read_topic(settings, lane.tags, from_start=True, follow=False):
+        if record.value is not None:
+            decision = orjson.loads(record.value)
+            decided[decision["track_id"]] = frozenset(tag for names in decision["tags"].values() for tag in names)
+    return decided

@@ -1,0 +1,155 @@
+"""The work that every peer is given: simulated events, one cheap linear scorer, and the decisions expected of it.
+
+All of it follows from a seed, so that the events, the weights that each peer loads and the reference need not be
+stored with one another. The scorer is the `linear` architecture of `model.network` folded into one matrix product.
+Knows nothing of Kafka.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.vocabulary import Vocabulary
+from streamer.core.layout import Layout
+
+SEED = 20_261_122
+CHUNK_TRACKS = 4_096
+LIST_SIZES = {"genres": (90, 16), "instruments": (38, 8), "moods": (120, 16)}  # the challenge's 248 tags, 40 categories
+CLIP_LOW, CLIP_HIGH = 1e-5, 2.5e-4  # as model.network.NetworkConfig
+LOGIT_MEAN, LOGIT_DEVIATION = -3.5, 1.5
+BIAS_MEAN = -0.8  # with it about nine decided tags a track
+DECIMALS = 4  # of a probability: an event of 2.1 KB
+
+
+def track_id_of(index: int) -> str:
+    """The id of the event at `index`."""
+    return f"T-{index:08d}"
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """`sigmoid(logit(clip(p)) @ weights + bias)` and a threshold per tag."""
+
+    weights: NDArray[np.float32]  # [F, T]
+    bias: NDArray[np.float32]  # [T]
+    thresholds: NDArray[np.float64]  # [T], six decimals
+
+    def scores(self, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
+        """`[B, F] -> [B, T]`, rounded to float16 as the contract has it."""
+        clipped = np.clip(probabilities, np.float32(CLIP_LOW), np.float32(1 - CLIP_HIGH))
+        logits = np.log(clipped / (1 - clipped)) @ self.weights + self.bias
+        return (1 / (1 + np.exp(-logits))).astype(np.float16)
+
+    def save(self, path: Path) -> None:
+        """Write it where a peer's process can load it."""
+        np.savez(path, weights=self.weights, bias=self.bias, thresholds=self.thresholds)
+
+    @classmethod
+    def load(cls, path: Path) -> "LinearScorer":
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            return cls(stored["weights"], stored["bias"], stored["thresholds"])
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`events` tracks and what is to be decided of them."""
+
+    events: int
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.build(
+            {
+                class_name: {
+                    "tags": [f"{class_name[:-1]}-{n:03d}" for n in range(tags)],
+                    "categories": [f"{class_name[:-1]}-family-{n:02d}" for n in range(categories)],
+                }
+                for class_name, (tags, categories) in LIST_SIZES.items()
+            }
+        )
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout.build(self.vocabulary.fingerprint, self.vocabulary.classes)
+
+    @cached_property
+    def linear_part(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What is added to a tag's own logit: weights `[T, F]` and bias `[T]`, in torch's order."""
+        random = np.random.default_rng(SEED)
+        shape = (self.layout.n_tags, self.layout.n_inputs)
+        weights = random.normal(0, 0.02, shape).astype(np.float32)
+        return weights, random.normal(BIAS_MEAN, 0.2, self.layout.n_tags).astype(np.float32)
+
+    @cached_property
+    def scorer(self) -> LinearScorer:
+        weights, bias = self.linear_part
+        own = np.eye(self.layout.n_tags, self.layout.n_inputs, dtype=np.float32)
+        thresholds = np.round(np.random.default_rng(SEED + 1).uniform(0.2, 0.5, self.layout.n_tags), 6)
+        return LinearScorer(np.ascontiguousarray((weights + own).T), bias, thresholds)
+
+    def chunks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """The rows of the input matrix, in pieces: index of the first track, `[B, F]`."""
+        for first in range(0, self.events, CHUNK_TRACKS):
+            rows = min(CHUNK_TRACKS, self.events - first)
+            random = np.random.default_rng((SEED, first))
+            logits = random.normal(LOGIT_MEAN, LOGIT_DEVIATION, (rows, self.layout.n_inputs))
+            yield first, np.round(1 / (1 + np.exp(-logits)), DECIMALS)
+
+    def values(self) -> Iterator[tuple[str, bytes]]:
+        """Track id and JSON of every event."""
+        from ops.kafka_io import event_json
+
+        for first, rows in self.chunks():
+            for offset, row in enumerate(rows):
+                track_id = track_id_of(first + offset)
+                yield track_id, event_json(self.layout, track_id, row)
+
+    def compare(self, decided: dict[str, frozenset[str]]) -> "Agreement":
+        """Hold decisions against the reference, tag by tag."""
+        agreement = Agreement(unknown_tracks=len(decided))
+        names = np.array(self.layout.tags)
+        thresholds = self.scorer.thresholds
+        for first, rows in self.chunks():
+            scores = self.scorer.scores(rows.astype(np.float32))
+            expected = scores.astype(np.float64) >= thresholds
+            for offset in range(len(rows)):
+                tags = decided.get(track_id_of(first + offset))
+                if tags is None:
+                    agreement.missing_tracks += 1
+                    continue
+                agreement.unknown_tracks -= 1
+                agreement.tags += len(tags)
+                wanted = frozenset(names[expected[offset]].tolist())
+                for tag in tags ^ wanted:
+                    column = self.layout.tags.index(tag) if tag in self.layout.tags else -1
+                    if column >= 0 and _within_one_step(scores[offset, column], thresholds[column]):
+                        agreement.tags_at_threshold += 1
+                    else:
+                        agreement.tags_differing += 1
+        return agreement
+
+
+def _within_one_step(score: np.float16, threshold: float) -> bool:
+    step = max(float(np.spacing(score)), float(np.spacing(np.float16(threshold))))
+    return abs(float(score) - threshold) <= step
+
+
+@dataclass
+class Agreement:
+    """How one system's decisions compare with the reference."""
+
+    missing_tracks: int = 0
+    unknown_tracks: int = 0
+    repeated_outputs: int = 0  # beyond one per event: at-least-once allows them, a smooth run has none
+    tags: int = 0
+    tags_at_threshold: int = 0  # differ, with the score at most one float16 step from the threshold: allowed
+    tags_differing: int = 0
+
+    @property
+    def holds(self) -> bool:
+        return not (self.missing_tracks or self.unknown_tracks or self.tags_differing)
