@@ -20,7 +20,7 @@ from streamer.core.thresholds import ThresholdTable
 FOLDER = Path(__file__).parents[1] / "docs" / "schema"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-VOCABULARY = {
+VOCABULARY: dict[str, dict[str, list[str]]] = {
     "genres": {"tags": ["indie-rock", "électro"], "categories": ["rock"]},
     "instruments": {"tags": ["bass-guitar"], "categories": []},
     "moods": {"tags": [], "categories": []},
