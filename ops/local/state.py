@@ -21,7 +21,7 @@ import psutil
 from ops.errors import OpsError
 from ops.local.jars import cache_dir, kafka_jars
 from ops.local.kafka import Node
-from ops.local.process import KILL_TIMEOUT_S, LocalProcess
+from ops.local.process import KILL_TIMEOUT_S, LocalProcess, same_process, wait_until
 from ops.local.services import Services, make_services, plan_services
 
 SERVER_NAMES = ("java", "redis-server")
@@ -172,13 +172,14 @@ def _clear_away() -> None:
 
 def _end_servers_in(folder: Path) -> list[str]:
     """Kill this user's servers whose working folder is inside `folder`; returns their names."""
-    found: list[psutil.Process] = []
+    found: list[tuple[int, float]] = []
     names: list[str] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.name() in SERVER_NAMES and Path(process.cwd()).is_relative_to(folder):
+                process_id = (process.pid, process.create_time())
                 names.append(process.name())
                 process.kill()
-                found.append(process)
-    psutil.wait_procs(found, timeout=KILL_TIMEOUT_S)
+                found.append(process_id)
+    wait_until(lambda: not any(same_process(*process_id) for process_id in found), KILL_TIMEOUT_S)
     return names

@@ -1,0 +1,68 @@
+# Two commands on a fresh machine: `make demo` and `make test`. All they need goes into .venv; the only
+# prerequisites are make and a Python 3.11 or newer (PYTHON=... chooses one).
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tagstream-setup
+NEEDED_GB := 8
+PYTHON ?=
+ARGS ?=
+
+# Units first: what is wrong in a function should not first be seen as a broken stream.
+TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/fault)
+
+.PHONY: help setup same-place demo test lint bench
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: same-place $(STAMP) ## install everything into .venv (the others do it by themselves)
+
+demo: setup ## the whole system on a real Kafka and a real Redis; ARGS="--keep", ARGS="--data DIR"
+	@$(BIN)/tagstream demo $(ARGS)
+
+test: setup ## every test, on a real Kafka and a real Redis; ARGS="-k thresholds"
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: setup ## style, layers and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+
+bench: setup ## our worker beside the alternatives, on the same broker; ARGS="..."
+	@$(BIN)/tagstream bench peers $(ARGS)
+
+# A virtual environment holds absolute paths: one that was moved, or has lost its Python, is made anew.
+same-place:
+	@if [ -e $(STAMP) ] && { [ "$$(cat $(STAMP))" != "$(CURDIR)" ] || ! $(BIN)/python -c "" 2>/dev/null; }; then \
+		echo "make: $(VENV) was made elsewhere or has lost its Python; making it anew." >&2; rm -rf $(VENV); fi
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(CHECK_DISK)
+	@if ! $(BIN)/python -c "import pip" 2>/dev/null; then $(FIND_PYTHON); "$$python" -m venv --clear $(VENV); fi
+	@echo "Installing into $(VENV); the first time that is 3 GB and takes a few minutes." >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@printf '%s' "$(CURDIR)" > $(STAMP)
+
+# Only before the large packages are there; later changes of a few megabytes need no such room.
+define CHECK_DISK
+[ -w . ] || { echo "make: $(CURDIR) cannot be written, so $(VENV) cannot be made there." >&2; exit 1; }; \
+free_kb=$$(df -Pk . | awk 'NR == 2 { print $$4 }'); \
+if [ -z "$$(ls -d $(VENV)/lib/python*/site-packages/torch 2>/dev/null)" ] \
+	&& [ "$$free_kb" -lt $$(($(NEEDED_GB) * 1024 * 1024)) ]; then \
+	echo "make: $$((free_kb / 1024 / 1024)) GB are free at $(CURDIR); installing needs $(NEEDED_GB)." >&2; exit 1; fi
+endef
+
+# The first that is new enough and can make virtual environments (Debian has that in a package of its own).
+define FIND_PYTHON
+python=""; \
+for candidate in $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3.14 python3); do \
+	if "$$candidate" -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+		python="$$candidate"; break; fi; \
+done; \
+[ -n "$$python" ] || { echo "make: no Python 3.11 or newer with its venv module was found; install one (on Debian" \
+	"and Ubuntu python3 and python3-venv) or name it: make setup PYTHON=/path/to/python3." >&2; exit 1; }
+endef
