@@ -65,6 +65,9 @@ class WorkerApp(faust.App):
     exit_code = 0
     worker: "Worker | None" = None
 
+    def _create_directories(self) -> None:
+        """Faust's data folder is for tables; there are none."""
+
     def end(self, exit_code: int) -> None:
         """Stop in order: drain, commit, leave the group; then exit with this code."""
         self.exit_code = exit_code
@@ -179,7 +182,6 @@ def create_app(settings: Settings, *, fail_fast: bool = False) -> WorkerApp:
         table_standby_replicas=0,  # plain round robin over the group: no tables here
         topic_allow_declare=False,
         topic_disable_leader=True,
-        datadir=settings.state_dir / "faust",
         web_bind=settings.metrics_host,
         web_host=settings.metrics_host,
         web_port=settings.metrics_port or _free_port(settings.metrics_host),

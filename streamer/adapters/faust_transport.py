@@ -47,8 +47,8 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
-        mine = consumer.assignment()
-        wanted = {tp: offset for tp, offset in offsets.items() if tp in mine}
+        mine = self.assignment()
+        wanted = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items() if tp in mine}
         if not wanted:
             return False
         try:
@@ -72,8 +72,10 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _first_offsets(self, tps: list[TP]) -> dict[TP, int]:
         consumer = self._ensure_consumer()
-        new = [tp for tp in tps if await consumer.committed(tp) is None]
-        return dict(await consumer.beginning_offsets(new)) if new else {}
+        known = {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
+        new = [driver.ensure_aiokafka_TP(tp) for tp, offset in known.items() if offset is None]
+        first = await consumer.beginning_offsets(new) if new else {}
+        return {TP(tp.topic, tp.partition): offset for tp, offset in first.items()}
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock check reads its own per-event marks, which this transport does not make."""

@@ -28,6 +28,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def _not_service_chatter(record: logging.LogRecord) -> bool:
+    """Faust's services log under *our* module names; their `[^-App]: Stopping...` lines help nobody."""
+    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
+
+
 def configure_logging(worker: str, level: str, log_format: str) -> None:
     """Log to stderr; `auto` means text where stderr is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
@@ -35,6 +40,7 @@ def configure_logging(worker: str, level: str, log_format: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(JsonFormatter(worker))
+    handler.addFilter(_not_service_chatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     number = logging.getLevelNamesMapping()[{"warn": "WARNING"}.get(level, level.upper())]
