@@ -8,7 +8,9 @@ imports only the standard library, to stay at a few megabytes.
 It prints the child's pid as its only line, and exits with the child's exit code.
 """
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,8 +22,6 @@ PARENT_CHECK_INTERVAL_S = 1.0
 
 def _kill_child_when_parent_is_gone(child: "subprocess.Popen[bytes]", parent_pid: int) -> None:
     """Wait for the end of stdin; a changed parent counts too, for a forked sibling may hold the pipe open."""
-    import select
-
     while os.getppid() == parent_pid:
         readable, _, _ = select.select([0], [], [], PARENT_CHECK_INTERVAL_S)
         if readable and not os.read(0, 1024):
@@ -47,9 +47,10 @@ def main(command: list[str]) -> int:
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2)
     if ending:
         child.kill()
-    sys.stdout.write(f"{child.pid}\n")
-    sys.stdout.flush()
     threading.Thread(target=_kill_child_when_parent_is_gone, args=(child, parent_pid), daemon=True).start()
+    # A parent that is gone already cannot read it; then the thread ends the child.
+    with contextlib.suppress(OSError):
+        os.write(1, f"{child.pid}\n".encode())
     return child.wait()
 
 

@@ -25,6 +25,9 @@ TERMINATE_TIMEOUT_S = 20.0
 KILL_TIMEOUT_S = 10.0
 # The kernel derives a process's start from the clock, which may be set in between.
 CREATE_TIME_TOLERANCE_S = 2.0
+# Java's last line is often the innermost frame or a notice: these begin or mark the lines that tell.
+TELLING_MARKS = ("Caused by:", " ERROR ", " FATAL ", "OutOfMemoryError", "Exception in thread")
+LOG_LINE_CHARACTERS = 300
 
 # Below the range from which systems take outgoing ports (Linux 32768, others 49152): a client that keeps
 # connecting to a stopped broker's port inside that range can end up connected to itself, and the broker never
@@ -85,6 +88,7 @@ class LocalProcess:
         self.log_path = self.folder / "server.log"
         self.pid: int | None = None
         self.create_time: float | None = None
+        self._log_start = 0  # where the log of the last start begins
         self._popen: subprocess.Popen[bytes] | None = None  # the guard, or the detached server itself
 
     def command(self) -> list[str]:
@@ -105,6 +109,7 @@ class LocalProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.prepare()
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             if self.die_with_parent:
                 self._start_guarded(log.fileno())
             else:
@@ -193,10 +198,13 @@ class LocalProcess:
         return True
 
     def log_tail(self) -> str:
-        """The last line of its log and where to read the rest."""
+        """The line of its log since the last start that best says what went wrong, and where to read the rest."""
         try:
-            lines = self.log_path.read_text(errors="replace").strip().splitlines()
+            with self.log_path.open("rb") as log:
+                log.seek(self._log_start)
+                lines = log.read().decode(errors="replace").strip().splitlines()
         except FileNotFoundError:
             lines = []
-        last = lines[-1].strip() if lines else "it wrote nothing"
+        telling = [line for line in lines if any(mark in line for mark in TELLING_MARKS)] or lines
+        last = telling[-1].strip()[:LOG_LINE_CHARACTERS] if telling else "it wrote nothing"
         return f"{last} (log: {self.log_path})"
