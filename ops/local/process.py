@@ -88,12 +88,17 @@ class LocalProcess:
         self.log_path = self.folder / "server.log"
         self.pid: int | None = None
         self.create_time: float | None = None
+        self.exit_code: int | None = None  # of the last run, once it is gone; negative for a signal's number
         self._log_start = 0  # where the log of the last start begins
         self._popen: subprocess.Popen[bytes] | None = None  # the guard, or the detached server itself
 
     def command(self) -> list[str]:
         """The server's command line."""
         raise NotImplementedError
+
+    def environment(self) -> dict[str, str] | None:
+        """The server's environment; None means ours."""
+        return None
 
     def prepare(self) -> None:
         """Make what the server needs before its first start; called before every start."""
@@ -115,7 +120,7 @@ class LocalProcess:
             else:
                 self._popen = subprocess.Popen(
                     self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    cwd=self.folder, start_new_session=True,
+                    cwd=self.folder, env=self.environment(), start_new_session=True,
                 )  # fmt: skip
                 self.pid = self._popen.pid
         assert self.pid is not None
@@ -129,7 +134,7 @@ class LocalProcess:
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_GUARD), *self.command()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log_fd,
-            cwd=self.folder, start_new_session=True,
+            cwd=self.folder, env=self.environment(), start_new_session=True,
         )  # fmt: skip
         assert self._popen.stdout is not None
         with self._popen.stdout as pid_pipe:
@@ -191,7 +196,7 @@ class LocalProcess:
             return False
         if self._popen is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(KILL_TIMEOUT_S)
+                self.exit_code = self._popen.wait(KILL_TIMEOUT_S)
             if self._popen.stdin is not None:
                 self._popen.stdin.close()
             self._popen = None
