@@ -89,8 +89,7 @@ class Registry:
         Raises:
             ModelError: for an alias that is no name, or an unknown version.
         """
-        if not ALIAS_PATTERN.fullmatch(alias):
-            raise ModelError(f"'{alias[:80]}' is not an alias: lower-case letters, digits, - and _, up to 40.")
+        self.check_alias(alias)
         version = self.resolve(version)
         with self._locked():
             aliases = self.aliases()
@@ -107,6 +106,15 @@ class Registry:
                 history.flush()
                 os.fsync(history.fileno())
             self._replace_aliases({**aliases, alias: version})
+
+    def check_alias(self, alias: str) -> None:
+        """That the name may be an alias.
+
+        Raises:
+            ModelError: where it may not.
+        """
+        if not ALIAS_PATTERN.fullmatch(alias):
+            raise ModelError(f"'{alias[:80]}' is not an alias: lower-case letters, digits, - and _, up to 40.")
 
     def history(self) -> list[dict[str, str | None]]:
         """Every change of an alias, oldest first."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 DECIMALS = 6
 SMALLEST = 10.0**-DECIMALS  # a tuned threshold of 0 would decide a tag for every track
 NEVER_SEEN = 1.0  # for a tag without a positive: only certainty decides it
+BISECTION_SPAN, BISECTION_STEPS = 20.0, 30  # logits; the last step is below 1e-7
 
 
 def tune(
@@ -52,12 +53,16 @@ def _tune_tag(scores: NDArray, labels: NDArray, expected: NDArray, smoothings: S
 def shift_to_prevalence(logits: NDArray, labels: NDArray) -> NDArray[np.float64]:
     """The number `[T]` to add to each tag's logits so that the mean probability equals its label frequency.
 
-    It mends an over- or under-confident upstream with one number a tag, by bisection.
+    It mends an over- or under-confident upstream with one number a tag.
     """
     rows = max(len(labels), 1)
-    target = np.clip(labels.mean(axis=0, dtype=np.float64), 0.5 / rows, 1 - 0.5 / rows)
-    low, high = np.full(logits.shape[1], -15.0), np.full(logits.shape[1], 15.0)
-    for _ in range(30):
+    return shift_to_mean(logits, np.clip(labels.mean(axis=0, dtype=np.float64), 0.5 / rows, 1 - 0.5 / rows))
+
+
+def shift_to_mean(logits: NDArray, target: NDArray) -> NDArray[np.float64]:
+    """The number `[T]` to add to `logits` `[N, T]` so that their mean probability is `target` `[T]`: bisection."""
+    low, high = np.full(logits.shape[1], -BISECTION_SPAN), np.full(logits.shape[1], BISECTION_SPAN)
+    for _ in range(BISECTION_STEPS):
         middle = (low + high) / 2
         mean = (1 / (1 + np.exp(-(logits + middle.astype(logits.dtype))))).mean(axis=0)
         low, high = np.where(mean < target, middle, low), np.where(mean < target, high, middle)

@@ -9,7 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import bench, deadletter, local, produce, tail, topics, worker
+from ops.cli import bench, data, deadletter, local, models, produce, score, tail, topics, train, worker
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -27,6 +27,11 @@ app.command("tail", epilog=tail.EPILOG)(tail.tail)
 app.add_typer(deadletter.app, name="deadletter")
 app.command("worker")(worker.worker)
 app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+app.command("train", epilog=train.TRAIN_EPILOG)(train.train)
+app.command("evaluate", epilog=train.EVALUATE_EPILOG)(train.evaluate)
+app.command("score", epilog=score.EPILOG)(score.score)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

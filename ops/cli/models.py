@@ -1,0 +1,89 @@
+"""`tagstream models`: which models there are, what they say of themselves, and whether they are what they say."""
+
+from typing import Annotated
+
+import typer
+
+from ops.cli.output import JsonFlag, emit_json, print_table, stdout_console
+from ops.cli.train import ModelsDir, open_registry
+
+app = typer.Typer(help="The models of the registry.", no_args_is_help=True)
+
+ModelName = Annotated[str, typer.Argument(help="A model version or alias.")]
+SHOWN = ("format", "version", "created_at", "network", "fingerprint", "metrics", "training", "data", "seeds")
+
+
+@app.command("list", epilog="Example: tagstream models list")
+def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
+    """All models, oldest first, with their aliases."""
+    from model.errors import ModelError
+    from model.manifest import read_manifest
+
+    registry = open_registry(models_dir)
+    aliases = registry.aliases()
+    models = []
+    for version in registry.versions():
+        names = sorted(alias for alias, target in aliases.items() if target == version)
+        try:
+            manifest = read_manifest(registry.models_dir / version)
+        except ModelError as error:
+            models.append({"model": version, "aliases": names, "error": str(error)})
+            continue
+        figures = manifest.get("metrics", {})
+        measured = figures.get("valid") or figures.get("out_of_fold") or {}
+        models.append(
+            {
+                "model": version,
+                "aliases": names,
+                "architecture": manifest["network"]["architecture"],
+                "vocabulary": manifest["fingerprint"],
+                "weighted_f1": measured.get("weighted_f1"),
+            }
+        )
+    if json:
+        emit_json({"models": models})
+        return
+    rows = [
+        [
+            entry["model"],
+            ", ".join(entry["aliases"]),
+            entry.get("architecture", "damaged"),
+            entry.get("vocabulary", ""),
+            "" if entry.get("weighted_f1") is None else f"{entry['weighted_f1']:.4f}",
+        ]
+        for entry in models
+    ]
+    print_table(f"{len(rows)} models", ["model", "aliases", "network", "vocabulary", "weighted F1"], rows)
+
+
+@app.command("show", epilog="Example: tagstream models show champion")
+def show(model: ModelName, models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
+    """A model's card; with --json its manifest without weights and golden rows."""
+    from model.manifest import MANIFEST_BYTES_MAX, read_bounded, read_manifest
+
+    folder = open_registry(models_dir).path(model)
+    manifest = read_manifest(folder)
+    if json:
+        emit_json({name: manifest[name] for name in SHOWN if name in manifest})
+    elif "README.md" in manifest["files"]:
+        stdout_console.print(read_bounded(folder / "README.md", MANIFEST_BYTES_MAX).decode(), markup=False)
+    else:
+        rows = [[name, str(manifest[name])] for name in SHOWN if name in manifest]
+        print_table(manifest["version"], ["", ""], rows)
+
+
+@app.command("verify", epilog="Example: tagstream models verify champion")
+def verify(model: ModelName, models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
+    """Check every file's checksum and score the golden inputs again."""
+    from model.artifact import check_golden
+
+    artifact = open_registry(models_dir).load(model, verify=True)
+    within = check_golden(artifact)
+    if json:
+        emit_json({"model": artifact.version, "ok": True, "files": len(artifact.manifest["files"]), "within": within})
+        return
+    stdout_console.print(
+        f"{artifact.version}: {len(artifact.manifest['files'])} files as recorded, golden decisions as recorded "
+        f"({within} within one float16 step)",
+        markup=False,
+    )
