@@ -140,6 +140,7 @@ REFUSED: list[tuple[Any, bytes | None, Code, str, str]] = [
     (genres(None), None, Code.WRONG_SHAPE, "genres.tags", "genres.tags is null"),
     (event(genres={"tags": [0, 0, 0]}), None, Code.MISSING_FIELD, "genres.categories", "is missing"),
     (genres([0.1, 0.2]), None, Code.WRONG_LENGTH, "genres.tags", "genres.tags has 2 numbers, the vocabulary has 3"),
+    (event(genres={"tags": [0] * 4, "categories": [0]}), None, Code.WRONG_LENGTH, "genres.tags", "has 4 numbers"),
     (event(moods={"tags": [0.5]}), None, Code.WRONG_LENGTH, "moods.tags", "has 1 number, the vocabulary has 0"),
     (by_name({**NAMED, "indie-rok": 0}), None, Code.UNKNOWN_NAME, "genres.tags.indie-rok", 'nearest is "indie-rock"'),
     (by_name({"rock": 0, "électro": 0}), None, Code.MISSING_NAME, "genres.tags.indie-rock", 'lacks "indie-rock"'),
