@@ -49,8 +49,11 @@ class Problem:
         return f"{self.what}: {self.remedy}"
 
 
-def plan_topics(settings: Settings, replication: int) -> list[TopicPlan]:
-    """The contract's four topics: input, tags, scores, dead letters, in that order."""
+def plan_topics(settings: Settings, replication: int, input_max_bytes: int = INPUT_MAX_BYTES) -> list[TopicPlan]:
+    """The contract's four topics: input, tags, scores, dead letters, in that order.
+
+    `input_max_bytes` is what an existing input takes: an operator may allow more than the contract asks.
+    """
     durable = {"min.insync.replicas": "2"} if replication >= 3 else {}
     compacted = {"cleanup.policy": "compact", **durable}
     by_time = {"cleanup.policy": "delete", **durable}
@@ -63,9 +66,17 @@ def plan_topics(settings: Settings, replication: int) -> list[TopicPlan]:
         TopicPlan(settings.topic_scores, compacted),
         TopicPlan(
             settings.topic_deadletter,
-            by_time | {"max.message.bytes": str(DEADLETTER_MAX_BYTES), "retention.ms": str(DEADLETTER_RETENTION_MS)},
+            by_time
+            | {
+                "max.message.bytes": str(_deadletter_bytes(input_max_bytes)),
+                "retention.ms": str(DEADLETTER_RETENTION_MS),
+            },
         ),
     ]
+
+
+def _deadletter_bytes(input_max_bytes: int) -> int:
+    return max(DEADLETTER_MAX_BYTES, input_max_bytes + MIB)
 
 
 def find_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Problem]:
@@ -137,7 +148,7 @@ def _policy_problems(settings: Settings, topic: Topic) -> list[Problem]:
 def _size_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Problem]:
     problems = []
     source, dead = topics.get(settings.topic_probabilities), topics.get(settings.topic_deadletter)
-    source_bytes, dead_bytes = _max_bytes(source), _max_bytes(dead)
+    source_bytes, dead_bytes = max_message_bytes(source), max_message_bytes(dead)
     if source_bytes is not None and source_bytes < INPUT_MAX_BYTES:
         what = f"the topic {settings.topic_probabilities} takes messages of {source_bytes:,} bytes, no bulk ones"
         remedy = _alter(settings.topic_probabilities, "max.message.bytes", str(INPUT_MAX_BYTES))
@@ -147,13 +158,13 @@ def _size_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Prob
             f"the topic {settings.topic_deadletter} takes messages of {dead_bytes:,} bytes and could not "
             f"hold the largest input of {source_bytes:,} bytes with its reasons"
         )
-        enough = max(DEADLETTER_MAX_BYTES, source_bytes + MIB)
-        remedy = _alter(settings.topic_deadletter, "max.message.bytes", str(enough))
+        remedy = _alter(settings.topic_deadletter, "max.message.bytes", str(_deadletter_bytes(source_bytes)))
         problems.append(Problem(settings.topic_deadletter, what, remedy, fatal=True))
     return problems
 
 
-def _max_bytes(topic: Topic | None) -> int | None:
+def max_message_bytes(topic: Topic | None) -> int | None:
+    """The largest message that a topic takes; None where it does not exist or does not tell."""
     if topic is None or topic.config is None or "max.message.bytes" not in topic.config:
         return None
     return int(topic.config["max.message.bytes"])

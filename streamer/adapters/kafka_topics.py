@@ -4,20 +4,29 @@ Nothing is ever altered here: an existing topic belongs to its operator, who is 
 """
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
-from streamer.adapters.kafka_client import Admin, client_options, running, telling_kafka_errors
-from streamer.adapters.kafka_topic_contract import Problem, Topic, TopicPlan, find_problems, plan_topics
+from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_topic_contract import (
+    INPUT_MAX_BYTES,
+    Problem,
+    Topic,
+    TopicPlan,
+    find_problems,
+    plan_topics,
+)
 from streamer.core.errors import TagstreamError
 from streamer.settings import Settings
 
 DEFAULT_PARTITIONS = 12  # divides evenly among 1, 2, 3, 4, 6 and 12 workers
 MAX_DEFAULT_REPLICATION = 3
+VISIBLE_POLL_S = 0.05
 VISIBLE_TIMEOUT_S = 10.0  # from "created" until every partition has a leader
 
 
@@ -29,6 +38,13 @@ class Created:
     partitions: int
     replication: int
     existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    partitions: int
+    led: int  # partitions that have a leader: fewer for a moment after creation
+    replication: int
 
 
 async def create_topics(
@@ -43,69 +59,79 @@ async def create_topics(
         TagstreamError: when the broker refuses, or `partitions` contradicts an existing input topic.
     """
     async with running(Admin(**client_options(settings)), settings) as admin:
-        existing = await _partition_counts(admin)
+        existing = await _describe(admin)
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = replication or min(MAX_DEFAULT_REPLICATION, max(1, brokers))
-        input_partitions = _input_partitions(settings, existing, partitions)
-        plans = plan_topics(settings, copies)
-        missing = [plan for plan in plans if plan.name not in existing]
-        await _create(admin, missing, input_partitions, copies)
-        found = await _wait_visible(admin, {plan.name: input_partitions for plan in missing})
+        source, *_ = plan_topics(settings, copies)
+        created: set[str] = set()
+        if source.name not in existing:
+            created |= await _create(admin, [source], partitions or DEFAULT_PARTITIONS, copies)
+        # Outputs go to the partition number of their input: the input's own count decides for all.
+        count = (await _wait_visible(admin, [source.name]))[source.name].partitions
+        if partitions not in (None, count):
+            raise TagstreamError(
+                f"the topic {source.name} exists with {count} partitions, not {partitions}: "
+                "changing their number is a migration, because tracks would move to other partitions."
+            )
+        _, *outputs = plan_topics(settings, copies, await _input_max_bytes(admin, source.name))
+        created |= await _create(admin, [plan for plan in outputs if plan.name not in existing], count, copies)
+        names = [source.name, *(plan.name for plan in outputs)]
+        found = await _wait_visible(admin, names)
     return [
-        Created(plan.name, *found.get(plan.name, (input_partitions, copies)), existed=plan.name in existing)
-        for plan in plans
+        Created(name, found[name].partitions, found[name].replication, existed=name not in created) for name in names
     ]
 
 
-def _input_partitions(settings: Settings, existing: Mapping[str, tuple[int, int]], wanted: int | None) -> int:
-    """Outputs go to the partition number of their input: the input's own count decides for all."""
-    if settings.topic_probabilities not in existing:
-        return wanted or DEFAULT_PARTITIONS
-    have = existing[settings.topic_probabilities][0]
-    if wanted is not None and wanted != have:
-        raise TagstreamError(
-            f"the topic {settings.topic_probabilities} exists with {have} partitions, not {wanted}: "
-            "changing their number is a migration, because tracks would move to other partitions."
-        )
-    return have
+async def _input_max_bytes(admin: Admin, name: str) -> int:
+    """What the input takes, which the dead letters must take too; the contract's size where it cannot be read."""
+    config = (await _configs(admin, [name]))[name] or {}
+    return int(config.get("max.message.bytes", INPUT_MAX_BYTES))
 
 
-async def _create(admin: Admin, plans: list[TopicPlan], partitions: int, replication: int) -> None:
+async def _create(admin: Admin, plans: list[TopicPlan], partitions: int, replication: int) -> set[str]:
+    """Create topics and return the names of those that were not there: another `create` may run beside this one."""
     if not plans:
-        return
+        return set()
     response = await admin.create_topics(
         [NewTopic(plan.name, partitions, replication, topic_configs=dict(plan.config)) for plan in plans]
     )
+    created = set()
     for name, code, *message in response.topic_errors:
         error = for_code(code)
-        if error not in (NoError, TopicAlreadyExistsError):  # another `create` may run beside this one
+        if error is NoError:
+            created.add(name)
+        elif error is not TopicAlreadyExistsError:
             reason = (message[0] if message else None) or error.description
             raise TagstreamError(f"Kafka does not create the topic {name}: {reason.rstrip('.')}.")
+    return created
 
 
-async def _wait_visible(admin: Admin, wanted: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Wait until every new partition has a leader, so that the next command finds the topics."""
-    async with asyncio.timeout(VISIBLE_TIMEOUT_S):
-        while True:
-            found = await _partition_counts(admin)
-            if all(name in found and found[name][0] >= count for name, count in wanted.items()):
-                return found
-            await asyncio.sleep(0.05)
+async def _wait_visible(admin: Admin, names: Sequence[str]) -> dict[str, _Shape]:
+    """Wait until every partition of these topics has a leader, so that the next command finds them."""
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+    while True:
+        found = await _describe(admin)
+        if all(name in found and found[name].led == found[name].partitions for name in names):
+            return found
+        if time.monotonic() >= deadline:
+            waiting = [name for name in names if name not in found or found[name].led < found[name].partitions]
+            raise TagstreamError(f"partitions have no leader after {VISIBLE_TIMEOUT_S:.0f} s: {', '.join(waiting)}.")
+        await asyncio.sleep(VISIBLE_POLL_S)
 
 
-async def _partition_counts(admin: Admin) -> dict[str, tuple[int, int]]:
-    """`{topic: (partitions with a leader, replication)}` of the whole cluster.
+async def _describe(admin: Admin) -> dict[str, _Shape]:
+    """Every topic of the cluster.
 
-    All topics are asked for: asking for one by its name would make a broker with auto-creation create it.
+    All are asked for: asking for one by its name would make a broker with auto-creation create it.
     """
-    topics = await admin.describe_topics()
     return {
-        topic["topic"]: (
-            sum(1 for partition in topic["partitions"] if partition["leader"] >= 0),
-            min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
+        topic["topic"]: _Shape(
+            partitions=len(topic["partitions"]),
+            led=sum(1 for partition in topic["partitions"] if partition["leader"] >= 0),
+            replication=min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
         )
-        for topic in topics
-        if topic["error_code"] == 0
+        for topic in await admin.describe_topics()
+        if topic["partitions"]
     }
 
 
@@ -116,32 +142,33 @@ async def partition_count(settings: Settings, topic: str) -> int:
         TagstreamError: when it does not exist.
     """
     async with running(Admin(**client_options(settings)), settings) as admin:
-        counts = await _partition_counts(admin)
-    if topic not in counts:
+        found = await _describe(admin)
+    if topic not in found:
         raise TagstreamError(
             f"Kafka at {settings.kafka_bootstrap} has no topic {topic}; "
             "`tagstream topics create` makes the product's own."
         )
-    return counts[topic][0]
+    return found[topic].partitions
 
 
 async def read_topics(settings: Settings) -> dict[str, Topic]:
     """The product's topics that exist, with their settings."""
     names = [plan.name for plan in plan_topics(settings, 1)]
     async with running(Admin(**client_options(settings)), settings) as admin:
-        counts = await _partition_counts(admin)
-        configs = await _configs(admin, [name for name in names if name in counts], settings)
-    return {name: Topic(name, *counts[name], configs[name]) for name in names if name in counts}
+        found = await _describe(admin)
+        configs = await _configs(admin, [name for name in names if name in found])
+    return {
+        name: Topic(name, found[name].partitions, found[name].replication, configs[name])
+        for name in names
+        if name in found
+    }
 
 
-async def _configs(admin: Admin, names: list[str], settings: Settings) -> dict[str, Mapping[str, str] | None]:
+async def _configs(admin: Admin, names: list[str]) -> dict[str, Mapping[str, str] | None]:
     found: dict[str, Mapping[str, str] | None] = {}
     if not names:
         return found
-    with telling_kafka_errors(settings):
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        responses = await admin.describe_configs(resources)
-    for response in responses:
+    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names]):
         for code, _message, _type, name, entries in response.resources:
             found[name] = {entry[0]: entry[1] for entry in entries} if code == 0 else None
     return found
