@@ -9,7 +9,7 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import bench, data, deadletter, local, models, produce, score, tail, topics, train, worker
+from ops.cli import bench, data, deadletter, local, models, produce, score, tail, thresholds, topics, train, worker
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -26,6 +26,7 @@ app.command("produce", epilog=produce.EPILOG)(produce.produce)
 app.command("tail", epilog=tail.EPILOG)(tail.tail)
 app.add_typer(deadletter.app, name="deadletter")
 app.command("worker")(worker.worker)
+app.add_typer(thresholds.app, name="thresholds")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.TRAIN_EPILOG)(train.train)

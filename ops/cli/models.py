@@ -87,3 +87,35 @@ def verify(model: ModelName, models_dir: ModelsDir = None, json: JsonFlag = Fals
         f"({within} within one float16 step)",
         markup=False,
     )
+
+
+@app.command("promote", epilog='Example: tagstream models promote 20261122T094500Z-1a2b3c4d --why "better on moods"')
+def promote(
+    model: ModelName,
+    *,
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 30.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the workers.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Make a model the active one: verify it, write its table, tell the workers, name it champion.
+
+    Thresholds that were edited under this model before are kept.
+    """
+    from ops.errors import OpsError
+    from ops.thresholds_admin import ThresholdsAdmin
+    from streamer.settings import load_settings
+
+    admin = ThresholdsAdmin(load_settings())
+    written = admin.promote(model, why)
+    obeyed = {} if no_wait else admin.wait_obeyed(written, timeout)
+    if json:
+        emit_json({"model": written.model, "before": written.before, "thresholds": written.after, "obeyed_ms": obeyed})
+    else:
+        stdout_console.print(f"active model {written.before or '(none)'} -> {written.model}", markup=False)
+        for name, took_ms in obeyed.items():
+            if took_ms is not None:
+                stdout_console.print(f"worker {name} serves it after {took_ms:.0f} ms", markup=False)
+    late = [name for name, took_ms in obeyed.items() if took_ms is None]
+    if late:
+        raise OpsError(f"named in Redis, but not served within {timeout:g} s by {', '.join(late)}: see their logs.")

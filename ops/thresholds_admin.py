@@ -1,0 +1,189 @@
+"""What ops do to thresholds and the active model, as transactions on Redis (contract section 4).
+
+Every write carries who and why into the history, and starts from the version its author saw: of two people editing
+at once one is told. Workers are not asked; their heartbeats say when they obey.
+"""
+
+import getpass
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, WatchError
+from redis.retry import Retry
+
+from model.manifest import read_manifest
+from model.registry import Registry
+from model.vocabulary import Vocabulary
+from ops.errors import OpsError
+from streamer.adapters.redis_keys import Keys
+from streamer.core.thresholds import ThresholdTable
+from streamer.settings import Settings
+
+SOCKET_TIMEOUT_S = 3.0
+OBEYED_POLL_S = 0.01
+HISTORY_MAX_ENTRIES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A model's table as Redis holds it now, beside what the trainer tuned."""
+
+    model: str
+    vocabulary: Vocabulary
+    tuned: Mapping[str, float]
+    table: ThresholdTable
+    raw: Mapping[str, str]  # the live hash as it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A change that is in Redis."""
+
+    model: str
+    before: str
+    after: str
+    at_ms: float  # wall clock, when Redis had acknowledged it
+
+
+def client(settings: Settings) -> redis.Redis:
+    """A Redis client for tools: bounded waits, text."""
+    options: dict[str, Any] = {}
+    if settings.redis_ssl_cafile is not None:
+        options["ssl_ca_certs"] = str(settings.redis_ssl_cafile)
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+        **options,
+    )
+
+
+@contextmanager
+def telling_redis_errors():
+    """Redis's own errors as one sentence."""
+    try:
+        yield
+    except WatchError:
+        raise OpsError("somebody else changed the thresholds at the same moment: look again and repeat.") from None
+    except RedisError as error:
+        raise OpsError(f"Redis does not answer as it should: {error}.") from None
+
+
+class ThresholdsAdmin:
+    """One deployment's thresholds, seen and changed by a person or a tool."""
+
+    def __init__(self, settings: Settings, who: str | None = None) -> None:
+        self.keys = Keys(settings.redis_prefix)
+        self.redis = client(settings)
+        self._registry = Registry(settings.models_dir)
+        self._who = who or getpass.getuser()
+
+    def active_model(self) -> str:
+        """The model that workers obey.
+
+        Raises:
+            OpsError: when none is named.
+        """
+        with telling_redis_errors():
+            model = self.redis.get(self.keys.model)
+        if not model:
+            raise OpsError("Redis names no active model: run `tagstream models promote VERSION`.")
+        return str(model)
+
+    def live(self, model: str | None = None) -> Live:
+        """The table in effect of a model (the active one by default).
+
+        Raises:
+            OpsError: Redis is away, or holds no table of that model.
+            BadThreshold: what Redis holds is not a valid table.
+        """
+        model = self._registry.resolve(model) if model else self.active_model()
+        manifest = read_manifest(self._registry.path(model))
+        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+        with telling_redis_errors():
+            raw = self.redis.hgetall(self.keys.live(model))
+        if not raw:
+            raise OpsError(f"Redis holds no thresholds of {model}: run `tagstream models promote {model}`.")
+        tuned = {tag: float(value) for tag, value in manifest["thresholds"].items()}
+        return Live(model, vocabulary, tuned, ThresholdTable.build(vocabulary.tags, raw, tuned), raw)
+
+    def change(self, live: Live, values: Mapping[str, str], why: str) -> Written:
+        """Set some tags, starting from the table that `live` shows.
+
+        Raises:
+            BadThreshold: an unknown tag or an invalid value; nothing is written.
+            OpsError: the table has changed since it was read, or Redis is away.
+        """
+        table = ThresholdTable.build(live.vocabulary.tags, {**live.raw, **values}, live.tuned)
+        written = {tag: text for tag, text in table.as_hash().items() if tag in values}
+        key = self.keys.live(live.model)
+        with telling_redis_errors(), self.redis.pipeline() as transaction:
+            transaction.watch(key)
+            if transaction.hgetall(key) != live.raw:
+                raise WatchError
+            transaction.multi()
+            transaction.hset(key, mapping=dict(written))
+            self._enter(transaction, live.model, table, "set", why, live.table.version)
+            transaction.execute()
+        return Written(live.model, live.table.version, table.version, time.time() * 1000)
+
+    def promote(self, name: str, why: str) -> Written:
+        """Make a model the one that workers obey: verify, table to Redis, `tagstream:model`, alias.
+
+        A live hash that is there already is kept: ops' edits survive a second promotion.
+        """
+        artifact = self._registry.load(name)
+        model = artifact.version
+        tuned = ThresholdTable.build(artifact.vocabulary.tags, {}, artifact.thresholds)
+        key = self.keys.live(model)
+        with telling_redis_errors(), self.redis.pipeline() as transaction:
+            transaction.watch(key, self.keys.model)
+            before = transaction.get(self.keys.model) or ""
+            raw = transaction.hgetall(key)
+            table = ThresholdTable.build(artifact.vocabulary.tags, raw, artifact.thresholds)
+            transaction.multi()
+            if not raw:
+                transaction.hset(key, mapping=dict(tuned.as_hash()))
+            self._enter(transaction, model, table, "promote", why, table.version if raw else "")
+            transaction.set(self.keys.model, model)
+            transaction.execute()
+        at_ms = time.time() * 1000
+        self._registry.set_alias("champion", model, self._who, why)
+        return Written(model, before, table.version, at_ms)
+
+    def _enter(self, transaction: Any, model: str, table: ThresholdTable, action: str, why: str, before: str) -> None:
+        """The table under its version, and the history entry, in the caller's transaction."""
+        transaction.hsetnx(self.keys.tables(model), table.version, table.canonical)
+        entry = {"who": self._who, "why": why, "action": action, "before": before, "after": table.version}
+        transaction.xadd(self.keys.history(model), entry, maxlen=HISTORY_MAX_ENTRIES, approximate=True)
+
+    def workers(self) -> dict[str, dict[str, str]]:
+        """The heartbeats of live workers, by name."""
+        prefix = self.keys.worker("")
+        with telling_redis_errors():
+            names = sorted(self.redis.scan_iter(self.keys.workers, count=1000))
+            beats = {name[len(prefix) :]: self.redis.hgetall(name) for name in names}
+        return {name: beat for name, beat in beats.items() if beat}
+
+    def wait_obeyed(self, written: Written, timeout_s: float) -> dict[str, float | None]:
+        """Milliseconds from the write until each live worker decided by it; None where it has not in time.
+
+        A worker that dies meanwhile leaves the list with its heartbeat; clocks are taken to agree.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            obeyed: dict[str, float | None] = {}
+            for name, beat in self.workers().items():
+                done = beat.get("model") == written.model and beat.get("thresholds") == written.after
+                took_ms = float(beat.get("obeyed_at_ms", 0)) - written.at_ms
+                obeyed[name] = max(0.0, took_ms) if done else None
+            if all(took is not None for took in obeyed.values()) or time.monotonic() >= deadline_s:
+                return obeyed
+            time.sleep(OBEYED_POLL_S)
