@@ -6,7 +6,6 @@ output topic, the committed offsets of its group, the CPU seconds of its process
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +20,14 @@ from aiokafka.errors import KafkaError
 from ops.bench.peers import Lane, Start
 from ops.errors import OpsError
 from ops.kafka_io import read_topic
+from ops.local.process import LocalProcess
 from streamer.adapters.kafka_client import Admin, client_options, running
 from streamer.settings import Settings
 
 POLL_INTERVAL_S = 0.02
 STALL_TIMEOUT_S = 60.0  # without one more output or commit: it will not end
 TERMINATE_TIMEOUT_S = 15.0
-LOG_TAIL_CHARACTERS = 600
+LOG_TAIL_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,33 @@ class _Moment:
     cpu_s: float
 
 
+class _PeerProcess(LocalProcess):
+    """A system's process, guarded: it ends with this one, even when that is killed."""
+
+    title = "the system under test"
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        super().__init__(folder=folder, die_with_parent=True)
+        self._start = start
+
+    def command(self) -> list[str]:
+        return self._start.command
+
+    def environment(self) -> dict[str, str] | None:
+        return self._start.full_environment()
+
+
 @contextmanager
-def launched(start: Start, log: Path, core: int | None) -> Iterator[psutil.Process]:
+def launched(start: Start, folder: Path, core: int | None) -> Iterator[_PeerProcess]:
     """The system's process, alone on `core`, ended with the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(start.command, env=start.full_environment(), stdout=output, stderr=output)
+    process = _PeerProcess(start, folder)
+    process.start()
     try:
-        if core is not None:
+        if core is not None and process.pid is not None:
             os.sched_setaffinity(process.pid, [core])  # before it has threads: they inherit it
-        yield psutil.Process(process.pid)
+        yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(TERMINATE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.terminate(TERMINATE_TIMEOUT_S)
 
 
 async def measure(
@@ -73,11 +84,10 @@ async def measure(
     Raises:
         OpsError: when its process ends or makes no progress, with the end of its log.
     """
-    log = lane.folder / "log.txt"
     consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
     async with running(consumer, settings), running(Admin(**client_options(settings)), settings) as admin:
         partitions = await _partitions(consumer, lane.tags)
-        with launched(start, log, core) as process:
+        with launched(start, lane.folder, core) as process:
             first: _Moment | None = None
             heard_at, seen = time.monotonic(), (0, 0)
             while True:
@@ -90,7 +100,7 @@ async def measure(
                     break
                 if (outputs, committed) != seen:
                     heard_at, seen = time.monotonic(), (outputs, committed)
-                _check_alive(process, log, heard_at, f"{outputs:,} of {events:,} published, {committed:,} committed")
+                _check_alive(process, heard_at, f"{outputs:,} of {events:,} published, {committed:,} committed")
                 await asyncio.sleep(POLL_INTERVAL_S)
             last = _Moment(time.perf_counter(), outputs, _cpu_s(process))
         return _figures(first or last, last)
@@ -117,18 +127,18 @@ async def _committed(admin: Admin, lane: Lane) -> int:
     return sum(max(0, o.offset) for partition, o in offsets.items() if partition.topic == lane.source)
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def _cpu_s(process: _PeerProcess) -> float:
     try:
-        family = [process, *process.children(recursive=True)]
-        return sum(sum(member.cpu_times()[:2]) for member in family)
+        parent = psutil.Process(process.pid)
+        return sum(sum(member.cpu_times()[:2]) for member in [parent, *parent.children(recursive=True)])
     except psutil.Error:
-        return 0.0
+        return 0.0  # it has ended, which `_check_alive` tells
 
 
-def _check_alive(process: psutil.Process, log: Path, heard_at: float, progress: str) -> None:
-    ended = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+def _check_alive(process: _PeerProcess, heard_at: float, progress: str) -> None:
+    ended = not process.is_running()
     if ended or time.monotonic() - heard_at > STALL_TIMEOUT_S:
-        tail = log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
+        tail = process.log_path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
         what = "ended by itself" if ended else f"made no progress for {STALL_TIMEOUT_S:.0f} s"
         raise OpsError(f"the system under test {what} with {progress}: {tail}")
 

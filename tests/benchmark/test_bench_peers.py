@@ -1,0 +1,50 @@
+"""The benchmark itself works: every peer runs on real parts and decides what the reference decides. No times."""
+
+import numpy as np
+import pytest
+
+from ops.bench.compare_peers import run_peers
+from ops.bench.peers import BASELINE, PEERS
+from ops.bench.workload import Workload, track_id_of
+
+EVENTS = 3_000
+
+
+def reference(workload: Workload) -> dict[str, frozenset[str]]:
+    """The decisions of the reference scorer."""
+    decided = {}
+    for first, rows in workload.chunks():
+        masks = workload.scorer.scores(rows.astype(np.float32)).astype(np.float64) >= workload.scorer.thresholds
+        for offset, mask in enumerate(masks):
+            tags = frozenset(workload.layout.tags[t] for t in np.flatnonzero(mask))
+            decided[track_id_of(first + offset)] = tags
+    return decided
+
+
+def test_comparison_accepts_the_reference_and_sees_what_is_missing_wrong_or_too_much():
+    workload = Workload(200)
+    right = reference(workload)
+    assert workload.compare(right).holds
+    track = track_id_of(7)
+    without = {name: tags for name, tags in right.items() if name != track}
+    assert workload.compare(without).missing_tracks == 1
+    assert workload.compare(right | {"T-x": frozenset()}).unknown_tracks == 1
+    dropped = workload.compare(right | {track: frozenset()})
+    assert dropped.tags_differing + dropped.tags_at_threshold == len(right[track]) and not dropped.holds
+    assert workload.compare(right | {track: right[track] | {"no-such-tag"}}).tags_differing == 1
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.timeout(180)
+def test_every_peer_decides_what_the_reference_decides(services, monkeypatch):
+    for variable, address in services.environment().items():
+        monkeypatch.setenv(variable, address)
+    report = run_peers(PEERS, EVENTS, rounds=1, on_progress=lambda _title, _done, _total: None)
+    assert report["agree"] and set(report["systems"]) == {peer.name for peer in PEERS}
+    for system in report["systems"].values():
+        assert system["agreement"]["tags"] > EVENTS
+        assert system["agreement"]["repeated_outputs"] == 0
+        assert system["events_per_s"] > 0 and system["cpu_us_per_event"] > 0
+    assert report["systems"][BASELINE]["ratio_to_stock_faust"] == 1.0
+    assert report["environment"]["cores"] >= 1
