@@ -1,0 +1,75 @@
+"""The micro-batch: spans per partition, rows, and what is taken out again for its numbers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from streamer.core.batch import REJECTED, WITHDRAWN, MicroBatch
+from streamer.core.events import Code, Rejected
+from tests.fakes import FakeRecord
+
+WHY = Rejected(Code.NOT_A_PROBABILITY, "1.2 is not in [0, 1]")
+
+
+def a_batch(*rows: tuple[int, int, float]) -> MicroBatch:
+    """One row per (partition, offset, number)."""
+    batch = MicroBatch(8, 3)
+    for partition, offset, number in rows:
+        batch.probabilities[batch.n_rows] = number
+        batch.span(partition).entries.append((FakeRecord(offset, b""), batch.n_rows))
+        batch.track_ids.append(f"T-{offset}")
+        batch.size += 1
+    return batch
+
+
+def test_one_span_per_partition_in_the_order_of_their_first_record():
+    batch = a_batch((3, 70, 0.1), (1, 5, 0.2), (3, 71, 0.3))
+    assert [span.partition for span in batch.spans] == [3, 1]
+    assert [record.offset for record, _ in batch.spans[0].entries] == [70, 71]
+    assert batch.coordinates() == [(3, 70), (1, 5), (3, 71)]
+    assert batch.n_rows == 3 and batch.room == 5
+
+
+def test_withdrawals_have_no_coordinates():
+    batch = a_batch((0, 1, 0.5))
+    batch.span(0).entries.append((FakeRecord(2, None), WITHDRAWN))
+    assert batch.coordinates() == [(0, 1)]
+
+
+@pytest.mark.parametrize("number", [1.0000001, -0.0000001, math.nan, math.inf, -math.inf, 1e308])
+def test_numbers_that_are_no_probabilities_are_found(number):
+    batch = a_batch((0, 1, 0.0), (0, 2, 0.5), (0, 3, 1.0))
+    batch.probabilities[1, 2] = number
+    assert batch.out_of_range_rows().tolist() == [1]
+
+
+def test_what_the_matrix_held_before_does_not_count():
+    batch = a_batch((0, 1, 0.5))
+    batch.probabilities[1:] = 7.0
+    assert batch.out_of_range_rows().tolist() == []
+
+
+def test_a_rejected_row_becomes_a_dead_letter_in_its_place():
+    batch = a_batch((0, 1, 0.5), (2, 9, 1.2), (0, 2, 0.5))
+    record = batch.record_of(1)
+    batch.reject_row(1, WHY)
+    span = batch.spans[1]
+    assert span.entries == [(record, REJECTED)] and span.dead == [(record, WHY)]
+    assert batch.coordinates() == [(0, 1), (-1, -1), (0, 2)]
+    assert not batch.probabilities[1].any(), "it is scored on zeros"
+    assert batch.out_of_range_rows().tolist() == []
+
+
+def test_a_row_that_is_not_there_is_said():
+    with pytest.raises(LookupError, match="row 4"):
+        a_batch((0, 1, 0.5)).record_of(4)
+
+
+def test_it_is_reused_without_remembering():
+    batch = a_batch((0, 1, 0.5), (1, 1, 0.5))
+    matrix, ids = batch.probabilities, batch.track_ids
+    batch.clear()
+    assert (batch.size, batch.n_rows, batch.room, batch.spans) == (0, 0, 8, [])
+    assert batch.probabilities is matrix and ids == ["T-1", "T-1"], "who still holds the ids keeps them"
+    assert batch.probabilities.dtype == np.float64
