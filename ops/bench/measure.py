@@ -38,6 +38,7 @@ class Run:
     cpu_us_per_event: float
     seconds: float
     outputs: int
+    load_1min: float  # the machine's, at the end: what else was going on
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _figures(first: _Moment, last: _Moment) -> Run:
     seconds, outputs = last.at_s - first.at_s, last.outputs - first.outputs
     if outputs <= 0 or seconds <= 0:
         raise OpsError("the run was over before it could be timed: give it more --events.")
-    return Run(outputs / seconds, (last.cpu_s - first.cpu_s) / outputs * 1e6, seconds, last.outputs)
+    cpu_us = (last.cpu_s - first.cpu_s) / outputs * 1e6
+    return Run(outputs / seconds, cpu_us, seconds, last.outputs, os.getloadavg()[0])
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
