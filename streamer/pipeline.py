@@ -81,7 +81,9 @@ class _Flight:
 
     batch: MicroBatch
     tickets: list[tuple[Watermark, int]]  # one per span
+    epoch: int
     dispatched_s: float
+    whole: bool = True  # False when some of its outputs were not handed over any more
     report: BatchReport = field(default_factory=BatchReport)
 
 
@@ -123,7 +125,7 @@ class Pipeline:
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._abandoning = False
+        self._given_up = -1  # the last epoch of which nothing more goes out
         self._scorer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn("score", self._score_loop())
@@ -133,6 +135,13 @@ class Pipeline:
 
     async def feed(self, batch: RecordBatch) -> None:
         """Take one record batch in; returns when all of it is in micro-batches, or its epoch is over."""
+        try:
+            await self._take_in(batch)
+        except Exception as error:
+            self._fail(error)  # a half-filled micro-batch must not go out as if it were all
+            raise
+
+    async def _take_in(self, batch: RecordBatch) -> None:
         start = 0
         while start < len(batch.records):
             if self._open is None:
@@ -148,7 +157,7 @@ class Pipeline:
             if self._open.room == 0:
                 self._dispatch()
             elif self._linger is None:
-                self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch)
+                self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch_or_fail)
             await asyncio.sleep(0)  # polls, swaps and acknowledgements get their turn between micro-batches
 
     def _close_if_empty(self) -> None:
@@ -195,6 +204,13 @@ class Pipeline:
 
     # Step 3. Batch ------------------------------------------------------------------------------------------------
 
+    def _dispatch_or_fail(self) -> None:
+        """For the timer and the drain, where nobody takes an exception."""
+        try:
+            self._dispatch()
+        except Exception as error:
+            self._fail(error)
+
     def _dispatch(self) -> None:
         """Close the open micro-batch and hand it to the scorer."""
         if self._linger is not None:
@@ -208,7 +224,7 @@ class Pipeline:
         for span in micro.spans:
             watermark = self._watermarks.setdefault(span.partition, Watermark())
             tickets.append((watermark, watermark.open(span.next_offset)))
-        flight = _Flight(micro, tickets, self._clock.monotonic_s())
+        flight = _Flight(micro, tickets, self.epoch, self._clock.monotonic_s())
         flight.report.stage_s["decode"] = micro.decode_s
         flight.report.stage_s["fill"] = flight.dispatched_s - micro.opened_at_s
         self._in_flight += 1
@@ -254,7 +270,7 @@ class Pipeline:
     async def _publish_loop(self) -> None:
         while True:
             flight, serving, scores = await self._scored.get()
-            if self._abandoning or self.failed.done():
+            if self._is_over(flight):
                 self._release(flight)
                 continue
             started_s = self._clock.monotonic_s()
@@ -306,9 +322,17 @@ class Pipeline:
             (self._settings.topic_scores, span.partition, retained),
             (self._settings.topic_deadletter, None, dead),
         ):
-            if records:
-                acknowledgements.append(await self._sink.send(topic, partition, records))
+            if not records:
+                continue
+            if self._is_over(flight):  # while it waited to hand over what comes before
+                flight.whole = False
+                break
+            acknowledgements.append(await self._sink.send(topic, partition, records))
         return acknowledgements
+
+    def _is_over(self, flight: _Flight) -> bool:
+        """Whether nothing of this micro-batch may go out any more."""
+        return self.failed.done() or flight.epoch <= self._given_up
 
     def _dead_letter(self, partition: int, record: Record, why: Rejected) -> OutputRecord:
         source = f"{self._settings.topic_probabilities}/{partition}/{record.offset}/0"
@@ -330,10 +354,11 @@ class Pipeline:
 
     async def _acknowledge(self, flight: _Flight, acknowledgements: list[Awaitable[None]], sent_s: float) -> None:
         await asyncio.gather(*acknowledgements)
-        for watermark, ticket in flight.tickets:
-            watermark.acknowledge(ticket)
-        flight.report.stage_s["acknowledge"] = self._clock.monotonic_s() - sent_s
-        self._metrics.batch_acknowledged(flight.report)
+        if flight.whole:
+            for watermark, ticket in flight.tickets:
+                watermark.acknowledge(ticket)
+            flight.report.stage_s["acknowledge"] = self._clock.monotonic_s() - sent_s
+            self._metrics.batch_acknowledged(flight.report)
         self._release(flight)
 
     def committable(self) -> dict[int, int]:
@@ -350,19 +375,17 @@ class Pipeline:
     # Around it: the end of an epoch, failure, the end -------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> bool:
-        """End the epoch: finish what is in micro-batches; what is not acknowledged in time is abandoned.
+        """End the epoch: finish what is in micro-batches; what was not handed over in time never will be.
 
-        Sends already handed over are awaited in any case, before this returns. Returns whether all was finished.
+        Sends already handed over are awaited as long again. Returns whether all was finished.
         """
-        self.epoch += 1
-        self._dispatch()
+        self._dispatch_or_fail()
+        ending, self.epoch = self.epoch, self.epoch + 1
         if await self._wait(self._idle.wait(), timeout_s):
             return True
-        self._abandoning = True
-        try:
-            return await self._wait(self._idle.wait(), timeout_s) and False
-        finally:
-            self._abandoning = False
+        self._given_up = ending
+        await self._wait(self._idle.wait(), timeout_s)
+        return False
 
     def forget(self) -> None:
         """The partitions are gone: their watermarks must never be committed again."""
@@ -386,7 +409,11 @@ class Pipeline:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
             self.failed.set_exception(error)
 
     async def close(self) -> None:
