@@ -29,20 +29,20 @@ Array = NDArray[np.float32]
 class Shape:
     """What a catalogue of this kind looks like."""
 
-    tags_per_track: tuple[float, float, float] = (3.0, 2.7, 2.5)  # genres, instruments, moods
+    tags_per_track: tuple[float, float, float] = (3.2, 2.8, 2.6)  # genres, instruments, moods
     spread: tuple[float, float, float] = (1.2, 1.1, 0.66)  # of log frequency: Gini about .6, .55, .35
     most_frequent: float = 0.30
     rarest: float = 0.0015
     latent: int = 24  # dimensions of a track's musical character
-    pull: tuple[float, float, float] = (2.4, 1.6, 1.8)  # how strongly character decides tags
+    pull: tuple[float, float, float] = (2.3, 1.5, 1.7)  # how strongly character decides tags
     richness: tuple[float, float, float] = (0.3, 2.1, 0.3)  # a common factor: rich tracks have many tags of a class
-    decay: float = 1.1  # of the weight of later dimensions of character: the first ones dominate
+    decay: float = 1.2  # of the weight of later dimensions of character: the first ones dominate
     artist_share: float = 0.75  # of the variance of character that an artist's tracks share
     tracks_per_artist: float = 15.0
     same_as_before: float = 0.44  # a track that repeats the tags of the artist's last one
-    audio: int = 64  # dimensions of what the upstream hears
-    artist_shift: float = 0.35  # production: an artist's own sound
-    noise: float = 0.88
+    audio: int = 14  # dimensions in which the tags of a class sound: few, so a tag is heard through its likes
+    artist_shift: float = 0.1  # production: an artist's own sound, per dimension
+    noise: float = 0.34  # of a track's audio, per dimension; a tag's sound has length 1
     unheard: float = 0.10  # labelled tags that leave no trace in the audio
     missed: float = 0.20  # positive labels missing where the upstream was fitted
     rank: int = 12  # of the upstream's last layer, per class
@@ -69,7 +69,7 @@ class World:
     vocabulary: Vocabulary
     loadings: Array  # [latent + 1, T]; the last row is richness
     base: Array  # [T]
-    sound: Array  # [T, A] what a tag sounds like
+    sound: Array  # [T, A] what a tag sounds like, A = classes * audio
     taggers: tuple[Tagger, ...]
 
 
@@ -118,13 +118,24 @@ def make_world(seed: int, shape: Shape) -> World:
     frequency = np.concatenate(
         [_frequencies(len(lists[name][0]), index, shape, rng) for index, name in enumerate(CLASSES)]
     )
-    sound = rng.normal(size=(vocabulary.n_tags, shape.audio)).astype(np.float32)
-    sound /= np.linalg.norm(sound, axis=1, keepdims=True)
+    sound = _sounds(vocabulary, shape, rng)
     character = _characters(shape, shape.earlier_tracks, rng)[1]
     base = shift_to_mean(character @ loadings, frequency).astype(np.float32)
     silent = World(vocabulary, loadings, base, sound, ())
     earlier = draw(silent, shape, shape.earlier_tracks, rng)
     return World(vocabulary, loadings, base, sound, _fit_taggers(silent, earlier, shape, rng))
+
+
+def _sounds(vocabulary: Vocabulary, shape: Shape, rng: np.random.Generator) -> Array:
+    """What each tag sounds like `[T, classes * audio]`: length 1, each class in dimensions of its own.
+
+    Were they shared, the other classes' taggers would hear what a tag's own tagger has no room for, and a re-scorer
+    would gain several times what it does on real data.
+    """
+    sound = rng.normal(size=(vocabulary.n_tags, len(CLASSES), shape.audio))
+    sound *= np.eye(len(CLASSES))[list(vocabulary.tag_class)][:, :, None]
+    sound = sound.reshape(vocabulary.n_tags, -1)
+    return (sound / np.linalg.norm(sound, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _loadings(category_of: list[int], class_index: int, shape: Shape, rng: np.random.Generator) -> Array:
@@ -168,10 +179,10 @@ def draw(world: World, shape: Shape, tracks: int, rng: np.random.Generator) -> C
     source = np.maximum.accumulate(np.where(repeats, 0, np.arange(tracks)))  # the track whose tags are repeated
     labels = labels[source]
     heard = labels * (rng.random(labels.shape, dtype=np.float32) >= shape.unheard)
-    shift = rng.normal(size=(artists.max() + 1, shape.audio))[artists] * shape.artist_shift
-    noise = rng.normal(size=(tracks, shape.audio)) * shape.noise
-    # Noise and shift are per dimension, a tag's sound has length 1: scaled so that `noise` is in those terms.
-    audio = heard @ world.sound + (shift + noise) / np.sqrt(shape.audio) * 2.0
+    width = world.sound.shape[1]
+    shift = rng.normal(size=(artists.max() + 1, width))[artists] * shape.artist_shift
+    noise = rng.normal(size=(tracks, width)) * shape.noise
+    audio = heard @ world.sound + shift + noise
     return Catalogue(artists, labels, audio.astype(np.float32))
 
 
