@@ -45,23 +45,26 @@ def peers(
 def _print(report: dict[str, Any]) -> None:
     environment = report["environment"]
     print_table(
-        f"{report['events']:,} JSON events of 2 KB, median of {report['rounds']} rounds, one process on one core",
-        ["system", "events/s", "CPU us/event", "ratio to stock Faust", "lowest..highest events/s", "outputs"],
+        f"{report['events']:,} JSON events of 2 KB, one process on one core, median of {report['rounds']} rounds",
+        ["system", "events/s", "lowest..highest", "CPU us", "ratio", "outputs"],
         [
             [
                 name,
                 f"{system['events_per_s']:,.0f}",
+                _span([run["events_per_s"] for run in system["runs"]]),
                 f"{system['cpu_us_per_event']:.1f}",
                 f"{system['ratio_to_stock_faust']:.2f}",
-                _span([run["events_per_s"] for run in system["runs"]]),
-                _verdict(system),
+                "equal" if system["agree"] else "WRONG",
             ]
             for name, system in report["systems"].items()
         ],
     )
+    for name, system in report["systems"].items():
+        note(f"{name}: {_agreement_line(system['agreement'])}")
     note(
-        f"{environment['cores']} cores, load {environment['load_1min_before']:.1f} before and "
-        f"{environment['load_1min_after']:.1f} after; {report['seconds']:.0f} s in all."
+        f"CPU us is per event, ratio to stock Faust; {environment['cores']} cores, load "
+        f"{environment['load_1min_before']:.1f} before and {environment['load_1min_after']:.1f} after; "
+        f"{report['seconds']:.0f} s in all."
     )
 
 
@@ -69,11 +72,10 @@ def _span(values: list[float]) -> str:
     return f"{min(values):,.0f}..{max(values):,.0f}"
 
 
-def _verdict(system: dict[str, Any]) -> str:
-    agreement = system["agreement"]
-    if not system["agree"]:
-        return (
-            f"WRONG: {agreement['missing_tracks']:,} missing, {agreement['unknown_tracks']:,} unknown, "
-            f"{agreement['tags_differing']:,} tags differ"
-        )
-    return f"equal ({agreement['tags_at_threshold']:,} of {agreement['tags']:,} tags at the threshold)"
+def _agreement_line(agreement: dict[str, int]) -> str:
+    return (
+        f"of {agreement['tags']:,} tags {agreement['tags_differing']:,} differ from the reference and "
+        f"{agreement['tags_at_threshold']:,} within one float16 step of the threshold; "
+        f"{agreement['missing_tracks']:,} tracks missing, {agreement['unknown_tracks']:,} unknown, "
+        f"{agreement['repeated_outputs']:,} outputs repeated"
+    )
