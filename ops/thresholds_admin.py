@@ -50,8 +50,8 @@ class Written:
     at_ms: float  # wall clock, when Redis had acknowledged it
 
 
-def client(settings: Settings) -> redis.Redis:
-    """A Redis client for tools: bounded waits, text."""
+def client(settings: Settings) -> Any:
+    """A Redis client for tools: bounded waits, text. (`Any`: redis-py's stubs do not know decode_responses.)"""
     options: dict[str, Any] = {}
     if settings.redis_ssl_cafile is not None:
         options["ssl_ca_certs"] = str(settings.redis_ssl_cafile)

@@ -9,7 +9,21 @@ import click
 import typer
 
 from model.errors import ModelError
-from ops.cli import bench, data, deadletter, local, models, produce, score, tail, thresholds, topics, train, worker
+from ops.cli import (
+    bench,
+    data,
+    deadletter,
+    demo,
+    local,
+    models,
+    produce,
+    score,
+    tail,
+    thresholds,
+    topics,
+    train,
+    worker,
+)
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -20,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.add_typer(local.app, name="local")
 app.add_typer(topics.app, name="topics")
 app.command("produce", epilog=produce.EPILOG)(produce.produce)
