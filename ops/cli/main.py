@@ -5,7 +5,6 @@ Command modules import torch, Faust and the like inside their functions, so `tag
 
 import sys
 
-import click
 import typer
 
 from model.errors import ModelError
@@ -51,19 +50,14 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run one command; a person's mistake is one sentence on stderr and exit code 1, never a traceback."""
+    """Run one command; a person's mistake is one sentence on stderr and a non-zero exit code, never a traceback.
+
+    Typer itself tells wrong usage (exit code 2) and Ctrl-C (130).
+    """
     try:
-        code = app(standalone_mode=False)
+        app()
     except (ModelError, OpsError, TagstreamError) as error:
         print(f"tagstream: {error}", file=sys.stderr)
-        code = 1
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("tagstream: interrupted", file=sys.stderr)
-        code = 130
+        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
