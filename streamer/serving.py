@@ -161,12 +161,17 @@ class ServingControl:
         if self._serving is not None:
             return [self._serving.model.version]
         remembered = await asyncio.to_thread(self._last_good.newest)
-        champion = await asyncio.to_thread(self._loader.champion)
-        return [version for version in (remembered.model if remembered else None, champion) if version]
+        found = [remembered.model] if remembered else []
+        try:
+            champion = await asyncio.to_thread(self._loader.champion)
+        except ModelUnusable as error:
+            self._tell_model_failure(str(error))
+            return found
+        if not champion and not found:
+            self._tell_model_failure("no model is named in Redis, remembered or the champion: train and promote one")
+        return [*found, champion] if champion else found
 
     async def _first_usable(self, candidates: list[str]) -> LoadedModel | None:
-        if not candidates:
-            self._tell_model_failure("no model is named in Redis, remembered or the champion: train and promote one")
         for version in candidates:
             model = await self._model(version)
             if model is not None:
@@ -183,9 +188,11 @@ class ServingControl:
         try:
             model = await asyncio.to_thread(self._loader.load, version)
             self._refuse_other_vocabulary(model)
-        except ModelUnusable as error:
+        except Exception as error:  # a full device, say: whatever it is, the model in use goes on
             self._retry_model_at_s = {version: self._clock.monotonic_s() + MODEL_RETRY_S}
-            self._tell_model_failure(str(error))
+            if not isinstance(error, ModelUnusable):
+                log.exception("model %s cannot be loaded", version)
+            self._tell_model_failure(str(error) or type(error).__name__)
             return None
         self._retry_model_at_s = {}
         self.status.model_failure = ""
