@@ -8,7 +8,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ops.local.process import LocalProcess, free_ports, wait_until
@@ -17,20 +17,29 @@ HEALTH_TIMEOUT_S = 1.0
 
 
 class WorkerProcess(LocalProcess):
-    """A real worker; `settings` are TAGSTREAM_* names without the prefix, in lower case."""
+    """A real worker; `settings` are TAGSTREAM_* names without the prefix, in lower case; `arguments` go to it."""
 
     title = "worker"
 
-    def __init__(self, name: str, settings: Mapping[str, object], *, folder: Path, die_with_parent: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, object],
+        *,
+        folder: Path,
+        arguments: Sequence[str] = (),
+        die_with_parent: bool = True,
+    ) -> None:
         super().__init__(folder=folder, die_with_parent=die_with_parent)
         self.name = name
         self.title = f"worker {name}"
         self.port = free_ports(1)[0]
         own = {"worker": name, "metrics_port": self.port, "log_format": "json"}
         self._settings = {**settings, **own}
+        self._arguments = list(arguments)
 
     def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("tagstream")), "worker"]
+        return [str(Path(sys.executable).with_name("tagstream")), "worker", *self._arguments]
 
     def environment(self) -> dict[str, str]:
         named = {f"TAGSTREAM_{name.upper()}": str(value) for name, value in self._settings.items()}

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 5.0  # per attempt: a commit that hangs must not hold up the next, newer one
 FETCH_TIMEOUT_S = 1.0  # how long one poll waits for records
+SEEK_RETRY_S = 0.5
 
 
 class Intake(Protocol):
@@ -66,6 +68,25 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         return True
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Read again from what is committed, from the very start where nothing is.
+
+        aiokafka's own leaves a partition where it is when its committed offset is 0 or missing: what was fetched of
+        it and dropped would never be read again.
+        """
+        return await self.call_thread(self._seek_to_committed)
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        offsets = {}
+        for tp in consumer.assignment():
+            offset = await consumer.committed(tp)
+            if offset is None:
+                offset = (await consumer.beginning_offsets([tp]))[tp]
+            consumer.seek(tp, offset)
+            offsets[tp] = offset
+        return offsets
+
     async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         """The earliest offset of every partition for which the group has none committed."""
         return await self.call_thread(self._first_offsets, list(tps))
@@ -102,26 +123,36 @@ class BulkConsumer(driver.Consumer):
         assert self.intake is not None
         try:
             while not (self.should_stop or fetcher.should_stop):
-                epoch = self.intake.epoch  # read before the fetch: a rebalance during it makes the records stale
+                epoch = self.intake.epoch
                 records, _ = await self._wait_next_records(FETCH_TIMEOUT_S)
                 if not records:
                     await asyncio.sleep(0)
-                elif self.flow_active:
+                elif self.flow_active and epoch == self.intake.epoch:
                     for tp, batch in records.items():
                         delivery = self.deliver(RecordBatch(epoch, tp.partition, batch))
                         await self.wait_first(delivery, self.suspend_flow.wait())
-                else:
+                else:  # a rebalance began, or even ended, during the fetch: nobody can say whose records these are
                     await self._seek_back()
         except ConsumerStoppedError:
             if not self.app.should_stop:
                 raise
 
+    def stop_flow(self) -> None:
+        """Faust empties the channel after this: what comes later through it must not pass for its successor."""
+        super().stop_flow()
+        if self.intake is not None:
+            self.intake.epoch += 1
+
     async def _seek_back(self) -> None:
-        """Records arrived while the flow was suspended for a rebalance: read them again from what is committed."""
-        try:
-            await self.perform_seek()
-        except Exception as error:  # the rebalance may take the partitions away under it; it will seek by itself
-            log.info("seek during a rebalance: %s", error)
+        """Read what was fetched and dropped again, from what is committed; must succeed before anything later."""
+        while not self.should_stop:
+            try:
+                return await self.perform_seek()
+            except Exception as error:  # the partitions may be taken away under it
+                log.info("seek during a rebalance: %s", error or type(error).__name__)
+            if not self.flow_active:
+                return  # Faust seeks before the flow begins again
+            await asyncio.sleep(SEEK_RETRY_S)
 
     async def wait_empty(self) -> None:
         """Finish what has entered a micro-batch, commit it, and let go of the partitions."""
@@ -169,7 +200,11 @@ class BulkConsumer(driver.Consumer):
     def positions(self) -> dict[int, tuple[int | None, int | None]]:
         """By assigned partition: the offset committed last, and the end of the log as last seen."""
         known = {}
-        for tp in self.assignment():
+        try:
+            assigned = self.assignment()
+        except ConsumerNotStarted:  # whoever asks before the consumer's thread is up: health, heartbeat, metrics
+            return {}
+        for tp in assigned:
             known[tp.partition] = (self._committed.get(tp), self._highwater(tp))
         return known
 

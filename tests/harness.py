@@ -1,0 +1,275 @@
+"""A stream of its own for each test: topics, group, Redis prefix, models, state; its load and its real workers.
+
+The load is independent of the product's tools and of its workers: numbered events of many tracks, some of them
+broken on purpose. What came of them is judged by `tests.checker`. Everything waits on conditions with deadlines.
+"""
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import redis
+
+from model.artifact import fixed_network, new_artifact
+from model.registry import Registry
+from model.vocabulary import Vocabulary
+from ops.kafka_io import Event, event_json, produce_events
+from ops.local.worker import WorkerProcess
+from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_topics import create_topics
+from streamer.adapters.redis_keys import Keys
+from streamer.core.layout import Layout
+from streamer.settings import Settings, load_settings
+from tests.checker import Report, Sampler, check, end_offsets
+
+PARTITIONS = 4
+BATCH_MAX = 128
+SETTLE_S = 60.0
+BAD_EVERY = 97  # each so many events one that can never be decided
+BODIES = 64  # different rows of probabilities
+BAD_KEY = "bad-"
+POLL_S = 0.02
+TUNED = 0.9
+
+T = TypeVar("T")
+
+
+def eventually(what: Callable[[], T], timeout_s: float, saying: str, seen: Callable[[], object] = lambda: "") -> T:
+    """What `what` gives as soon as it is true; fails with `saying` and what was `seen` when the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {saying}; seen: {seen()}"
+        time.sleep(POLL_S)
+    return found
+
+
+def a_vocabulary(tags: int = 200, categories: int = 90) -> Vocabulary:
+    """All three classes with both lists."""
+    classes = {}
+    for index, name in enumerate(("genres", "instruments", "moods")):
+        mine = range(index, tags, 3), range(index, categories, 3)
+        classes[name] = {"tags": [f"{name}-t{n}" for n in mine[0]], "categories": [f"{name}-c{n}" for n in mine[1]]}
+    return Vocabulary.build(classes)
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Models that all streams of a session may install: two of one vocabulary, one of another."""
+
+    folder: Path
+    first: str
+    second: str
+    foreign: str
+
+    @classmethod
+    def make(cls, folder: Path) -> "Artefacts":
+        usual, other = a_vocabulary(), a_vocabulary(tags=20, categories=9)
+        versions = [
+            new_artifact(fixed_network(words, seed=seed), words, dict.fromkeys(words.tags, TUNED), folder, seed=seed)
+            for words, seed in ((usual, 1), (usual, 2), (other, 3))
+        ]
+        return cls(folder, *versions)
+
+
+class Load:
+    """A producer in a thread of its own: events numbered from `start`, of so many tracks, at a rate."""
+
+    def __init__(
+        self, stream: "Stream", count: int | None, rate: float | None, tracks: int, start: int, bad_every: int
+    ) -> None:
+        self.acked = 0
+        self.start = start
+        self._stream, self._count, self._rate, self._tracks, self._bad = stream, count, rate, tracks, bad_every
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def events(self) -> Iterator[Event]:
+        """Event n is of track n modulo tracks; each `bad_every`-th is not JSON."""
+        number = self.start
+        while not self._stop.is_set() and (self._count is None or number < self.start + self._count):
+            if number % self._bad == self._bad - 1:
+                yield f"{BAD_KEY}{number}".encode(), b"not JSON", ()
+            else:
+                track = f"T-{number % self._tracks:06d}"
+                yield track.encode(), b'{"track_id":"%b"' % track.encode() + self._stream.bodies[number % BODIES], ()
+            number += 1
+
+    def _run(self) -> None:
+        def progress(acked: int) -> None:
+            self.acked = acked
+
+        try:
+            asyncio.run(produce_events(self._stream.settings, self.events(), self._rate, progress))
+        except BaseException as error:
+            self._error = error
+
+    def wait(self, acked: int, timeout_s: float = 60) -> None:
+        """Return when so many events are in Kafka."""
+        eventually(
+            lambda: self.acked >= acked or self._error,
+            timeout_s,
+            f"{acked} events produced",
+            lambda: f"{self.acked} produced",
+        )
+        assert self._error is None, f"the test's own producer failed: {self._error!r}"
+
+    def finish(self, timeout_s: float = 90) -> int:
+        """Wait until all of it is in Kafka: how many events that were."""
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), f"the test's own producer is stuck after {self.acked} events"
+        assert self._error is None, f"the test's own producer failed: {self._error!r}"
+        return self.acked
+
+    def stop(self) -> int:
+        """End a load that has no end, and `finish`."""
+        self._stop.set()
+        return self.finish()
+
+
+class Stream:
+    """One test's stream. Its workers are started by the test, its evidence is judged by `verify`."""
+
+    def __init__(
+        self, bootstrap: str, redis_url: str, folder: Path, artefacts: Artefacts, *, prepared: bool = True, **more: Any
+    ) -> None:
+        name = f"fault-{uuid.uuid4().hex[:8]}"
+        self.folder = folder
+        self.artefacts = artefacts
+        self.models_dir = folder / "models"
+        self.worker_settings: dict[str, object] = {
+            "kafka_bootstrap": bootstrap, "redis_url": redis_url, "redis_prefix": f"{name}:", "group": name,
+            "topic_probabilities": f"{name}.probabilities", "topic_tags": f"{name}.tags",
+            "topic_scores": f"{name}.scores", "topic_deadletter": f"{name}.deadletter",
+            "models_dir": self.models_dir, "state_dir": folder / "state", "device": "cpu",
+            "batch_max": BATCH_MAX, "session_timeout_s": 6.0, **more,
+        }  # fmt: skip
+        self.settings: Settings = load_settings(**self.worker_settings)
+        self.keys = Keys(self.settings.redis_prefix)
+        self.redis = redis.Redis.from_url(redis_url, decode_responses=True, protocol=2)
+        self.workers: dict[str, WorkerProcess] = {}
+        self.loads: list[Load] = []
+        self.known_tables: dict[str, dict[str, str]] = {}
+        self.sampler = Sampler(self.settings)
+        words = a_vocabulary()
+        self.layout = Layout.build(words.fingerprint, words.classes)
+        rows = np.round(np.random.default_rng(7).random((BODIES, self.layout.n_inputs)) ** 2, 4)
+        self.bodies = [event_json(self.layout, "", row)[len(b'{"track_id":""') :] for row in rows]
+        if prepared:
+            self.make_topics()
+            self.install(artefacts.first, champion=True)
+
+    def make_topics(self) -> None:
+        """The four topics."""
+        asyncio.run(create_topics(self.settings, PARTITIONS, 1))
+        self.sampler.start()
+
+    def install(self, version: str, *, champion: bool = False) -> Path:
+        """Put an artefact into this stream's models folder."""
+        path = self.models_dir / version
+        shutil.copytree(self.artefacts.folder / version, path)
+        if champion:
+            Registry(self.models_dir).set_alias("champion", version, "test", "first")
+        return path
+
+    def worker(self, name: str, *, arguments: tuple[str, ...] = (), **more: object) -> WorkerProcess:
+        """A worker of this stream, not started yet."""
+        settings = {**self.worker_settings, **more}
+        worker = WorkerProcess(name, settings, folder=self.folder / f"worker-{name}", arguments=arguments)
+        self.workers[name] = worker
+        return worker
+
+    def start(self, *names: str) -> list[WorkerProcess]:
+        """Workers started side by side; returns when all that run share the partitions."""
+        workers = [self.worker(name) for name in names]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.wait_ready()
+        self.wait_assigned(*(name for name, worker in self.workers.items() if worker.is_running()))
+        return workers
+
+    def assignment(self) -> dict[str, list[int]]:
+        """Partitions by worker, of those that run."""
+        found = {name: worker.health().get("partitions") for name, worker in self.workers.items()}
+        return {name: partitions for name, partitions in found.items() if isinstance(partitions, list)}
+
+    def wait_assigned(self, *names: str, timeout_s: float = 30) -> dict[str, list[int]]:
+        """Return when exactly these workers share all partitions, each with some."""
+
+        def shared() -> dict[str, list[int]]:
+            now = {name: mine for name, mine in self.assignment().items() if mine}
+            whole = sorted(partition for mine in now.values() for partition in mine) == list(range(PARTITIONS))
+            return now if whole and set(now) == set(names) else {}
+
+        return eventually(shared, timeout_s, f"{names} share {PARTITIONS} partitions", self.assignment)
+
+    def load(
+        self,
+        count: int | None = None,
+        *,
+        rate: float | None = None,
+        tracks: int = 1000,
+        bad_every: int = BAD_EVERY,
+    ) -> Load:
+        """Start producing; without a count, until it is stopped."""
+        start = sum(load.acked for load in self.loads)
+        load = Load(self, count, rate, tracks, start, bad_every)
+        self.loads.append(load)
+        return load
+
+    async def _lag(self) -> int:
+        async with running(Admin(**client_options(self.settings)), self.settings) as admin:
+            committed = await admin.list_consumer_group_offsets(self.settings.group)
+        ends = await end_offsets(self.settings, [self.settings.topic_probabilities])
+        known = {tp: meta.offset for tp, meta in committed.items()}
+        return sum(end - max(0, known.get(tp, 0)) for tp, end in ends.items())
+
+    def lag(self) -> int:
+        """Events that are not committed."""
+        return asyncio.run(self._lag())
+
+    def settle(self, timeout_s: float = SETTLE_S) -> None:
+        """Return when everything that was produced is committed."""
+        eventually(lambda: self.lag() == 0, timeout_s, "lag 0", lambda: f"lag {self.lag()}, {self.assignment()}")
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        """The `:tables` entries of every model so far, by thresholds version; those lost since included."""
+        for version in Registry(self.models_dir).versions():
+            for name, text in self.redis.hgetall(self.keys.tables(version)).items():
+                self.known_tables[name] = json.loads(text)
+        return self.known_tables
+
+    def verify(self, *, tables: dict[str, dict[str, str]] | None = None) -> Report:
+        """Finish the loads, wait for lag 0, and hold all of the evidence against the contract."""
+        produced = sum(load.finish() for load in self.loads)
+        self.settle()
+        self.sampler.sample_once()
+        report = check(self.settings, self.layout, self.sampler.samples, self.tables() if tables is None else tables)
+        assert report.inputs == produced, f"{produced} events were acknowledged, {report.inputs} are in the topic"
+        print(report.line())
+        return report
+
+    def heartbeat(self, name: str) -> dict[str, str]:
+        """What Redis holds about a worker."""
+        return self.redis.hgetall(self.keys.worker(name))
+
+    def close(self) -> None:
+        """End everything of this stream; what its workers complained about is printed, for a failed test."""
+        for load in self.loads:
+            load._stop.set()
+        self.sampler.stop()
+        for name, worker in self.workers.items():
+            worker.kill()
+            lines = [line for line in worker.log().splitlines() if '"level": "info"' not in line]
+            print(f"worker {name} (exit {worker.exit_code}):", *lines[-15:], sep="\n  ")
+        self.redis.close()
