@@ -62,7 +62,13 @@ class Artifact:
 
 @torch.inference_mode()
 def score(network: Rescorer, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Scores `[B, T]` of raw probabilities `[B, F]`, on whatever device the network is."""
+    """Scores `[B, T]` of raw probabilities `[B, F]`, on whatever device the network is.
+
+    Raises:
+        ModelError: for rows of another width; broadcasting would score them without a word.
+    """
+    if probabilities.ndim != 2 or probabilities.shape[1] != network.n_inputs:
+        raise ModelError(f"The network takes rows of {network.n_inputs} probabilities, not {probabilities.shape}.")
     device = network.features.mean.device
     rows = torch.from_numpy(np.ascontiguousarray(probabilities, dtype=np.float32))
     parts = [torch.sigmoid(network(part.to(device))).float().cpu() for part in rows.split(SCORE_BATCH)]
@@ -239,7 +245,7 @@ def check_golden(artifact: Artifact) -> int:
         expected = np.array(golden["outputs"], dtype=np.float16)
         found = artifact.score(inputs)
         drift = np.abs(found.astype(np.float64) - expected).max()
-    except (ValueError, TypeError, KeyError, RuntimeError, IndexError):
+    except (ValueError, TypeError, KeyError, ModelError):
         raise ModelError(f"The golden inputs and outputs of {artifact.version} are damaged.") from None
     if not drift <= GOLDEN_DRIFT_MAX:
         raise ModelError(f"{artifact.version} does not score its golden inputs as recorded (off by {drift:.3g}).")

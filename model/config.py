@@ -64,6 +64,7 @@ CONFIGS = {
     ),
     "upstream": TrainingConfig(network=NetworkConfig(architecture="upstream"), folds=4),
 }
+AT_LEAST_ONE = ("epochs", "patience", "batch", "folds", "width", "heads")
 
 
 def load(name_or_path: str) -> TrainingConfig:
@@ -86,7 +87,10 @@ def load(name_or_path: str) -> TrainingConfig:
     base = values.pop("base", "default")
     if base not in CONFIGS:
         raise ModelError(f"{path}: base '{base}' is not a configuration; there are {', '.join(CONFIGS)}.")
-    network = _override(CONFIGS[base].network, values.pop("network", {}), f"{path} [network]")
+    overrides = values.pop("network", {})
+    if not isinstance(overrides, dict):
+        raise ModelError(f"{path}: 'network' takes a table of settings, [network].")
+    network = _override(CONFIGS[base].network, overrides, f"{path} [network]")
     return dataclasses.replace(_override(CONFIGS[base], values, str(path)), network=network)
 
 
@@ -102,4 +106,6 @@ def _override(config: Any, values: dict[str, Any], where: str) -> Any:
             values[name] = tuple(float(item) for item in value)
         elif type(value) is not wanted:
             raise ModelError(f"{where}: '{name}' takes {wanted.__name__}, not {value!r}.")
+        if name in AT_LEAST_ONE and value < 1:
+            raise ModelError(f"{where}: '{name}' is at least 1, not {value}.")
     return dataclasses.replace(config, **values)

@@ -23,6 +23,7 @@ from model.thresholds import shift_to_mean
 from model.vocabulary import CLASSES, Vocabulary
 
 Array = NDArray[np.float32]
+POPULATION = 5_000  # independent tracks over which a tag's frequency is set
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def make_world(seed: int, shape: Shape) -> World:
         [_frequencies(len(lists[name][0]), index, shape, rng) for index, name in enumerate(CLASSES)]
     )
     sound = _sounds(vocabulary, shape, rng)
-    character = _characters(shape, shape.earlier_tracks, rng)[1]
+    # Without artists: a few hundred of them would be a poor sample of what music there is.
+    character = rng.normal(size=(POPULATION, shape.latent + 1)).astype(np.float32)
     base = shift_to_mean(character @ loadings, frequency).astype(np.float32)
     silent = World(vocabulary, loadings, base, sound, ())
     earlier = draw(silent, shape, shape.earlier_tracks, rng)
