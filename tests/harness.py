@@ -62,11 +62,12 @@ def a_vocabulary(tags: int = 200, categories: int = 90) -> Vocabulary:
 
 @dataclass(frozen=True)
 class Artefacts:
-    """Models that all streams of a session may install: two of one vocabulary, one of another."""
+    """Models that all streams of a session may install: three of one vocabulary, one of another."""
 
     folder: Path
     first: str
     second: str
+    broken: str  # whole here; a test breaks its own copy
     foreign: str
 
     @classmethod
@@ -74,7 +75,7 @@ class Artefacts:
         usual, other = a_vocabulary(), a_vocabulary(tags=20, categories=9)
         versions = [
             new_artifact(fixed_network(words, seed=seed), words, dict.fromkeys(words.tags, TUNED), folder, seed=seed)
-            for words, seed in ((usual, 1), (usual, 2), (other, 3))
+            for words, seed in ((usual, 1), (usual, 2), (usual, 3), (other, 4))
         ]
         return cls(folder, *versions)
 

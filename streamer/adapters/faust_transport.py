@@ -133,7 +133,8 @@ class BulkConsumer(driver.Consumer):
                         await self.wait_first(delivery, self.suspend_flow.wait())
                 else:  # a rebalance began, or even ended, during the fetch: nobody can say whose records these are
                     await self._seek_back()
-        except ConsumerStoppedError:
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            # Faust takes a cancellation in the middle of a rebalance for a crash, even when the worker was told to end.
             if not self.app.should_stop:
                 raise
 

@@ -1,0 +1,48 @@
+"""The broker goes away under load and comes back on the same port with the same data: the worker mends itself."""
+
+import time
+
+import pytest
+
+from ops.local.services import Services
+from tests.fixtures_services import OwnServices
+from tests.harness import Stream, eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis]
+
+
+@pytest.mark.parametrize(("how", "away_s"), [("terminate", 10.0), ("kill", 1.0)])
+def test_a_broker_that_comes_back(how, away_s, own_services: OwnServices, services: Services, artefacts, tmp_path):
+    kafka = own_services(redis=False)
+    stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts)
+    try:
+        _outage(stream, kafka, how, away_s)
+    finally:
+        stream.close()
+
+
+def _outage(stream: Stream, kafka: Services, how: str, away_s: float) -> None:
+    (worker,) = stream.start("a")
+    pid = worker.pid
+    load = stream.load(rate=1_000)
+    load.wait(1_500)
+    broker = kafka.brokers[0]
+    began = time.monotonic()
+    getattr(broker, how)()
+    eventually(lambda: time.monotonic() >= began + away_s, away_s + 5, "the outage is over")
+    broker.start()
+    broker.wait_ready()
+    back_ms = time.time() * 1000
+    before = load.acked
+    load.wait(before + 1_500)
+    load.stop()
+    report = stream.verify()
+    recovered = min(d.at_ms for d in report.decisions if d.at_ms > back_ms) - back_ms
+    print(
+        f"broker {how}, {time.monotonic() - began:.0f} s in all: decisions came {recovered / 1000:.1f} s after it was "
+        f"back; {report.duplicates} duplicates"
+    )
+    assert worker.is_running() and worker.pid == pid, f"the worker ended with {worker.exit_code}: {worker.log_tail()}"
+    assert report.inputs > 3_000
+    worker.terminate(30)
+    assert worker.exit_code == 0, f"after the outage SIGTERM ended with {worker.exit_code}"
