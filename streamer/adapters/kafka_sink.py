@@ -93,6 +93,9 @@ class KafkaSink:
         return await _patiently(lambda: self._require().send_batch(builder, topic, partition=partition))
 
     async def _send_by_key(self, topic: str, record: OutputRecord) -> Any:
+        if record.key is None and record.value is None:  # legal in Kafka; aiokafka's `send` asserts that it is not
+            (future,) = await self._send_batches(topic, 0, [record])
+            return future
         return await _patiently(
             lambda: self._require().send(
                 topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=record.headers
