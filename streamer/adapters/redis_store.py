@@ -34,8 +34,7 @@ T = TypeVar("T")
 # KEYS: live, tables, history. ARGV: version, canonical, who, before, n, then n pairs of the live hash as it was read.
 # The history entry is written only where the hash still is what this table was made of, and the newest entry does
 # not already end in this version: so an outside edit is entered once, by whoever sees it first.
-ADOPT = (
-    """
+ADOPT = f"""
 redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
 local n = tonumber(ARGV[5])
 if redis.call('HLEN', KEYS[1]) ~= n then return 0 end
@@ -51,43 +50,39 @@ if newest[1] then
   end
 end
 if before == ARGV[1] then return 0 end
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'who', 'outside', 'why', 'edited with another tool',
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', {HISTORY_MAX_ENTRIES}, '*', 'who', 'outside', 'why', 'edited with another tool',
            'action', 'outside-edit', 'before', before, 'after', ARGV[1], 'seen_by', ARGV[3])
 return 1
 """
-    % HISTORY_MAX_ENTRIES
-)  # noqa: UP031 - braces are Lua's
 
 # KEYS: live, tables, history. ARGV: version, canonical, who, why, n, then n pairs. Per tag only where absent.
-RESTORE = (
-    """
+RESTORE = f"""
 local written = 0
 for i = 0, tonumber(ARGV[5]) - 1 do
   written = written + redis.call('HSETNX', KEYS[1], ARGV[6 + 2 * i], ARGV[7 + 2 * i])
 end
 written = written + redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2])
 if written > 0 then
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'who', ARGV[3], 'why', ARGV[4],
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', {HISTORY_MAX_ENTRIES}, '*', 'who', ARGV[3], 'why', ARGV[4],
              'action', 'restore', 'before', '', 'after', ARGV[1])
 end
 return written
 """
-    % HISTORY_MAX_ENTRIES
-)  # noqa: UP031
 
 
-def redis_client(settings: Settings) -> "Redis":
-    """An asyncio client of the deployment's Redis, with bounded waits and no hidden retries."""
+def redis_client(settings: Settings, retries: int = 1) -> "Redis":
+    """An asyncio client of the deployment's Redis, with bounded waits and no hidden retries but the one."""
     options: dict[str, Any] = {}
     if settings.redis_ssl_cafile is not None:
         options["ssl_ca_certs"] = str(settings.redis_ssl_cafile)
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
         decode_responses=True,
+        encoding_errors="replace",  # bytes that are no text are refused as a value, not as an answer
         protocol=2,
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=SOCKET_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), retries),
         **options,
     )
 
@@ -133,7 +128,7 @@ class RedisStore:
     async def heartbeat(self, fields: Mapping[str, str]) -> None:
         """Say what this worker is doing; it vanishes by itself when the worker does."""
         transaction = self._redis.pipeline(transaction=True)
-        transaction.hset(self._keys.worker(self._worker), mapping=dict(fields))
+        transaction.hset(self._keys.worker(self._worker), mapping=dict(fields))  # type: ignore[arg-type]
         transaction.expire(self._keys.worker(self._worker), HEARTBEAT_EXPIRES_S)
         await self._ask(transaction.execute())
 
@@ -158,8 +153,9 @@ class RedisStore:
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen_once(self) -> None:
-        tracker = redis_client(self._settings).client()
-        pubsub = self._redis.pubsub()
+        # Without retries: a connection that was silently replaced is tracked, or told, no more.
+        client = redis_client(self._settings, retries=0)
+        tracker, pubsub = client.client(), client.pubsub()
         try:
             await pubsub.connect()
             assert pubsub.connection is not None
@@ -180,6 +176,7 @@ class RedisStore:
             with suppress(RedisError, OSError, TimeoutError):
                 await pubsub.aclose()
                 await tracker.aclose()
+                await client.aclose()
 
     async def close(self) -> None:
         with suppress(RedisError, OSError, TimeoutError):
