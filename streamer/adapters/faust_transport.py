@@ -87,16 +87,17 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
             offsets[tp] = offset
         return offsets
 
-    async def first_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        """The earliest offset of every partition for which the group has none committed."""
-        return await self.call_thread(self._first_offsets, list(tps))
+    async def group_offsets(self, tps: Iterable[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
+        """What the group has committed; and the earliest offset of the partitions for which it has nothing."""
+        return await self.call_thread(self._group_offsets, list(tps))
 
-    async def _first_offsets(self, tps: list[TP]) -> dict[TP, int]:
+    async def _group_offsets(self, tps: list[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
         consumer = self._ensure_consumer()
-        known = {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
-        new = [driver.ensure_aiokafka_TP(tp) for tp, offset in known.items() if offset is None]
+        found = {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
+        new = [driver.ensure_aiokafka_TP(tp) for tp, offset in found.items() if offset is None]
         first = await consumer.beginning_offsets(new) if new else {}
-        return {TP(tp.topic, tp.partition): offset for tp, offset in first.items()}
+        committed = {tp: offset for tp, offset in found.items() if offset is not None}
+        return committed, {TP(tp.topic, tp.partition): offset for tp, offset in first.items()}
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock check reads its own per-event marks, which this transport does not make."""
@@ -190,12 +191,17 @@ class BulkConsumer(driver.Consumer):
 
     async def _first_commit(self, assigned: set[TP]) -> None:
         """Give every partition a committed offset at once: a kill before the first batch is done costs nothing then."""
+        epoch = self.intake.epoch if self.intake else 0
         try:
-            first = await self._thread.first_offsets(assigned)
+            committed, first = await self._thread.group_offsets(assigned)
         except KafkaError as error:
             log.warning("could not read the group's offsets: %s", error)
             return
-        self._first.update({tp: offset for tp, offset in first.items() if tp in self.assignment()})
+        if self.intake is None or epoch != self.intake.epoch:
+            return  # another rebalance has begun, and will ask again
+        for tp, offset in committed.items():
+            self._committed.setdefault(tp, offset)  # what this worker has committed meanwhile is newer
+        self._first.update(first)
         await self.commit()
 
     def positions(self) -> dict[int, tuple[int | None, int | None]]:
