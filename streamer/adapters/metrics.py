@@ -4,7 +4,7 @@ Names and labels are part of what operators rely on: additive only.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -66,7 +66,7 @@ class PrometheusMetrics:
         self.acknowledged_tracks = 0
         self.dead_lettered = 0
         self._clock = clock
-        options = {"registry": self.registry}
+        options: dict[str, Any] = {"registry": self.registry}
         self._in = Counter("tagstream_tracks_in", "Inputs taken in: decided, withdrawn and dead-lettered", **options)
         self._decided = Counter("tagstream_tracks_decided", "Tracks decided, acknowledged by Kafka", **options)
         self._withdrawn = Counter("tagstream_tracks_withdrawn", "Tracks withdrawn (tombstones written)", **options)
