@@ -91,8 +91,9 @@ class LifecycleService(Service):
         except TagstreamError as error:
             log.error("%s", error)
             self.app.end(1)
-            return
-        if pipeline is None:
+            pipeline = None
+        if pipeline is None:  # the end cancels this start: what comes after it, Kafka, must not begin
+            await asyncio.Event().wait()
             return
         consumer = self.app.consumer
         assert isinstance(consumer, BulkConsumer)
