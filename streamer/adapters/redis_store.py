@@ -50,8 +50,9 @@ if newest[1] then
   end
 end
 if before == ARGV[1] then return 0 end
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', {HISTORY_MAX_ENTRIES}, '*', 'who', 'outside', 'why', 'edited with another tool',
-           'action', 'outside-edit', 'before', before, 'after', ARGV[1], 'seen_by', ARGV[3])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', {HISTORY_MAX_ENTRIES}, '*',
+           'who', 'outside', 'why', 'edited with another tool', 'action', 'outside-edit',
+           'before', before, 'after', ARGV[1], 'seen_by', ARGV[3])
 return 1
 """
 

@@ -6,11 +6,13 @@ the newest of all of them: its own may be from before the last change.
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from streamer.serving import LastGood
 
@@ -44,6 +46,15 @@ class StateStore:
         for path in self._dir.glob("*.json"):
             try:
                 if path.stat().st_size <= MAX_STATE_BYTES:
-                    yield LastGood(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
+                    yield _state(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 log.warning("state file %s is not readable: %s", path.name, error)
+
+
+def _state(fields: dict[str, Any]) -> LastGood:
+    """The state, where each field is what it should be; raises ValueError or TypeError."""
+    state = LastGood(**fields)
+    texts = isinstance(state.model, str) and isinstance(state.canonical, str)
+    if not texts or not isinstance(state.entered, bool) or not math.isfinite(state.saved_at_ms):
+        raise ValueError("a field has the wrong type")
+    return state
