@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model import metrics, thresholds
 from model.config import TrainingConfig
 from model.dataset import Dataset
+from model.errors import ModelError
 from model.fit import Fit, Progress, fit, predict
 from model.folds import artist_folds
 from model.initialise import fit_statistics, new_network
@@ -72,6 +73,8 @@ def train(
     config = config or TrainingConfig()
     tell = progress or (lambda what, done, total: None)
     labels = dataset.need_labels()
+    if valid is not None and valid.vocabulary != dataset.vocabulary:
+        raise ModelError("The split to report on has other columns than the training data.")
     learns = config.network.architecture != "upstream" and len(dataset) >= FEWEST_TRACKS and labels.any()
 
     candidates = [_upstream_candidate(dataset, config, seed)]

@@ -112,6 +112,11 @@ def test_no_labels():
         train(replace(make_dataset(20), labels=None))
 
 
+def test_a_reported_split_of_another_vocabulary():
+    with pytest.raises(ModelError, match="other columns"):
+        train(make_dataset(20), make_dataset(20, MOODS_ONLY))
+
+
 def test_artists_stay_on_one_side():
     artists = np.repeat(np.arange(50), np.random.default_rng(0).integers(1, 30, 50))
     folds = artist_folds(artists, len(artists), 4, seed=1)
