@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH_BYTES = 900_000  # one record batch; under the broker's default limit of 1 MiB even when incompressible
 MAX_REQUEST_BYTES = 10 * 1024 * 1024  # the largest dead letter
+COMPRESSION = "snappy"  # per track 0.9 us and 45 % smaller; aiokafka's lz4, always at level 9, costs 14 us
 REQUEST_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 5.0  # at the end nothing is left to flush, unless the broker is away: then it is not waited for
 
@@ -44,7 +45,7 @@ class KafkaSink:
             **self._options,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type=COMPRESSION,
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),

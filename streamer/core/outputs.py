@@ -80,30 +80,24 @@ def span_outputs(
 
     `track_ids`, `decisions` and `scores` [B, T] are those of the whole micro-batch, by row.
     """
-    model, thresholds = stamp.model.encode(), stamp.thresholds.encode()
     score_bytes = scores.astype("<f2", copy=False).tobytes()  # [B * T * 2]
     width = scores.shape[1] * 2
-    json_header = ("content-type", JSON_CONTENT_TYPE.encode())
-    shared = [("model", model), ("thresholds", thresholds)]
-    scores_shared = [("model", model), ("vocabulary", stamp.vocabulary.encode()), ("thresholds", thresholds)]
+    content, model = ("content-type", JSON_CONTENT_TYPE.encode()), ("model", stamp.model.encode())
+    thresholds, vocabulary = ("thresholds", stamp.thresholds.encode()), ("vocabulary", stamp.vocabulary.encode())
     tags: list[OutputRecord] = []
     retained: list[OutputRecord] = []
     for record, row in span.entries:
+        offset = record.offset
         timestamp_ms = record.timestamp if record.timestamp >= 0 else None
         if row >= 0:
             key = track_ids[row].encode()
-            identity = decision_id(stamp.topic, span.partition, record.offset, 0, stamp.model, stamp.thresholds)
-            source = source_text(stamp.topic, span.partition, record.offset, 0)
-            headers = [json_header, ("decision-id", identity.encode()), *shared]
-            tags.append(OutputRecord(key, decisions[row], headers, None))
-            retained.append(
-                OutputRecord(
-                    key,
-                    score_bytes[row * width : (row + 1) * width],
-                    [*scores_shared, ("source", source.encode())],
-                    timestamp_ms,
-                )
-            )
+            identity = decision_id(stamp.topic, span.partition, offset, 0, stamp.model, stamp.thresholds)
+            source = source_text(stamp.topic, span.partition, offset, 0)
+            tag_headers = [content, ("decision-id", identity.encode()), model, thresholds]
+            tags.append(OutputRecord(key, decisions[row], tag_headers, None))
+            kept = score_bytes[row * width : (row + 1) * width]
+            score_headers = [model, vocabulary, thresholds, ("source", source.encode())]
+            retained.append(OutputRecord(key, kept, score_headers, timestamp_ms))
         elif row == WITHDRAWN:
             tags.append(OutputRecord(record.key, None, [], None))
             retained.append(OutputRecord(record.key, None, [], timestamp_ms))
