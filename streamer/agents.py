@@ -102,6 +102,7 @@ class LifecycleService(Service):
         consumer.drain_s = self._settings.drain_s
         self.lifecycle.consumer = consumer
         self.add_future(self._watch(pipeline))
+        self.add_future(self._watch_faust())
         self.add_future(self._side_task(self.lifecycle.follow()))
         self.add_future(self._side_task(self.lifecycle.beat()))
         if sys.stderr.isatty():
@@ -117,6 +118,12 @@ class LifecycleService(Service):
             log.error("cannot go on: %s", error)
         except Exception:
             log.exception("cannot go on")
+        self.app.end(1)
+
+    async def _watch_faust(self) -> None:
+        """A crash among Faust's services ends the worker too, even where their own way down hangs."""
+        await self.app._crashed.wait()
+        log.error("cannot go on: Faust has crashed (%r)", self.app.crash_reason)
         self.app.end(1)
 
     async def _side_task(self, work: Any) -> None:

@@ -130,14 +130,28 @@ class BulkConsumer(driver.Consumer):
                     await asyncio.sleep(0)
                 elif self.flow_active and epoch == self.intake.epoch:
                     for tp, batch in records.items():
-                        delivery = self.deliver(RecordBatch(epoch, tp.partition, batch))
-                        await self.wait_first(delivery, self.suspend_flow.wait())
+                        await self._hand_over(RecordBatch(epoch, tp.partition, batch))
                 else:  # a rebalance began, or even ended, during the fetch: nobody can say whose records these are
                     await self._seek_back()
         except (ConsumerStoppedError, asyncio.CancelledError):
             # Faust takes a cancellation in the middle of a rebalance for a crash, even when the worker was told to end.
             if not self.app.should_stop:
                 raise
+
+    async def _hand_over(self, batch: RecordBatch) -> None:
+        """Wait for room in the channel, at most until the flow stops: then the batch is read again later.
+
+        Faust cancels whoever waits for room when it empties the channel; its own `wait_first` would crash at that.
+        """
+        delivery = asyncio.ensure_future(self.deliver(batch))
+        stopped = asyncio.ensure_future(self.suspend_flow.wait())
+        try:
+            await asyncio.wait({delivery, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            delivery.cancel()  # of no effect where it is done
+        if delivery.done() and not delivery.cancelled():
+            delivery.result()  # raises what it raised
 
     def stop_flow(self) -> None:
         """Faust empties the channel after this: what comes later through it must not pass for its successor."""
