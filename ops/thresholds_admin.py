@@ -73,7 +73,7 @@ def telling_redis_errors():
     except WatchError:
         raise OpsError("somebody else changed the thresholds at the same moment: look again and repeat.") from None
     except RedisError as error:
-        raise OpsError(f"Redis does not answer as it should: {error}.") from None
+        raise OpsError(f"Redis does not answer as it should: {str(error).rstrip('.')}.") from None
 
 
 class ThresholdsAdmin:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from aiokafka.errors import KafkaError
@@ -138,10 +139,8 @@ class Lifecycle:
         listener = asyncio.create_task(self._store.listen(), name="redis-listen")
         try:
             while not self.stopping:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._store.changed.wait(), self._settings.thresholds_poll_s)
-                except TimeoutError:
-                    pass
                 self._store.changed.clear()
                 await self._serving.refresh()
         finally:
@@ -150,10 +149,8 @@ class Lifecycle:
     async def beat(self) -> None:
         """Heartbeat in Redis: each second, and right after every swap."""
         while not self.stopping:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._serving.swapped.wait(), HEARTBEAT_S)
-            except TimeoutError:
-                pass
             self._serving.swapped.clear()
             self._measure_rate()
             try:
@@ -195,10 +192,8 @@ class Lifecycle:
             await self._sink.stop()
         except (KafkaError, TimeoutError) as error:
             log.warning("the producer did not close: %s", error or type(error).__name__)
-        try:
+        with suppress(StoreUnavailable):
             await self._store.farewell()
-        except StoreUnavailable:
-            pass
         await self._store.close()
 
     # How it is

@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     commit_interval_s: float = Field(0.25, gt=0, le=60, description="seconds between offset commits")
     session_timeout_s: float = Field(8.0, ge=6, le=300, description="Kafka session timeout, seconds (6 at least)")
     heartbeat_s: float = Field(2.0, gt=0, le=60, description="Kafka heartbeat interval, seconds")
-    drain_s: float = Field(20.0, gt=0, le=25, description="longest drain at SIGTERM or a rebalance, seconds")
+    drain_s: float = Field(
+        12.0, gt=0, le=14, description="longest wait for what is in flight at SIGTERM or a rebalance, seconds"
+    )
     thresholds_poll_s: float = Field(0.5, gt=0, le=60, description="seconds between polls of Redis, beside the push")
 
     worker: str = Field(default_factory=_default_worker, description="this worker's name (host-pid)", max_length=200)
