@@ -26,9 +26,10 @@ from streamer.adapters.kafka_client import client_options
 from streamer.adapters.logs import configure_logging
 from streamer.adapters.metrics import PrometheusMetrics
 from streamer.bootstrap import compose
+from streamer.core.batch import RecordBatch
 from streamer.core.errors import TagstreamError
 from streamer.lifecycle import Lifecycle
-from streamer.pipeline import Pipeline, RecordBatch
+from streamer.pipeline import Pipeline
 from streamer.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -25,16 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.batch import WITHDRAWN, MicroBatch, Span
+from streamer.core.batch import WITHDRAWN, MicroBatch, RecordBatch, Span
 from streamer.core.decide import decide, tag_classes
 from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import (
-    OutputRecord,
     Stamp,
     check_withdrawal,
     content_type,
-    deadletter_headers,
+    dead_letters,
     span_outputs,
     utc_text,
 )
@@ -51,15 +50,6 @@ from streamer.ports import (
 )
 
 IN_FLIGHT_MICRO_BATCHES = 6  # one filling, one scoring, one publishing, three waiting for their acknowledgements
-
-
-@dataclass(frozen=True, slots=True)
-class RecordBatch:
-    """What one fetch brought for one partition, in offset order."""
-
-    epoch: int
-    partition: int
-    records: Sequence[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +304,9 @@ class Pipeline:
     ) -> list[Awaitable[None]]:
         """One span's outputs, to the partition number its input came from; dead letters by key."""
         tags, retained = span_outputs(span, stamp, track_ids, decisions, scores)
-        dead = [self._dead_letter(span.partition, record, why) for record, why in span.dead]
-        self._count(flight.report, span, tags)
+        failed_at = utc_text(self._clock.wall_ms()) if span.dead else ""
+        dead = dead_letters(span, stamp.topic, self._settings.worker, failed_at)
+        flight.report.count(span, self._partition_of)
         acknowledgements = []
         for topic, partition, records in (
             (self._settings.topic_tags, span.partition, tags),
@@ -333,22 +324,6 @@ class Pipeline:
     def _is_over(self, flight: _Flight) -> bool:
         """Whether nothing of this micro-batch may go out any more."""
         return self.failed.done() or flight.epoch <= self._given_up
-
-    def _dead_letter(self, partition: int, record: Record, why: Rejected) -> OutputRecord:
-        source = f"{self._settings.topic_probabilities}/{partition}/{record.offset}/0"
-        failed_at = utc_text(self._clock.wall_ms())
-        headers = deadletter_headers(record.headers, why, source, self._settings.worker, failed_at)
-        return OutputRecord(record.key, record.value, headers, record.timestamp if record.timestamp >= 0 else None)
-
-    def _count(self, report: BatchReport, span: Span, tags: Sequence[OutputRecord]) -> None:
-        withdrawn = sum(1 for _, row in span.entries if row == WITHDRAWN)
-        report.withdrawn += withdrawn
-        report.decided += len(tags) - withdrawn
-        report.event_timestamps_ms += [record.timestamp for record, row in span.entries if row >= 0]
-        for _, why in span.dead:
-            report.dead[why.code] = report.dead.get(why.code, 0) + 1
-        key = span.entries[0][0].key if span.entries else None  # one key a span: a sample is enough to see a habit
-        report.misrouted += key is not None and self._partition_of(key) not in (None, span.partition)
 
     # Step 7. Acknowledge ------------------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """What the hot path asks of the world, as Protocols: adapters fulfil them, tests fake them."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.batch import WITHDRAWN, Span
 from streamer.core.decide import Decided
 from streamer.core.events import Rejected
 from streamer.core.layout import Layout
@@ -107,6 +108,19 @@ class BatchReport:
     misrouted: int = 0
     stage_s: dict[str, float] = field(default_factory=dict)
     event_timestamps_ms: list[int] = field(default_factory=list)
+
+    def count(self, span: Span, partition_of: Callable[[bytes], int | None]) -> None:
+        """Add what one span gave; the first key of each is checked for being in the partition it belongs to."""
+        for record, row in span.entries:
+            if row >= 0:
+                self.event_timestamps_ms.append(record.timestamp)
+            elif row == WITHDRAWN:
+                self.withdrawn += 1
+        self.decided = len(self.event_timestamps_ms)
+        for _, why in span.dead:
+            self.dead[why.code] = self.dead.get(why.code, 0) + 1
+        key = span.entries[0][0].key if span.entries else None
+        self.misrouted += key is not None and partition_of(key) not in (None, span.partition)
 
 
 class Metrics(Protocol):

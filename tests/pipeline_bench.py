@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from streamer.core.batch import RecordBatch
 from streamer.core.events import JSON_CONTENT_TYPE
-from streamer.pipeline import Pipeline, PipelineSettings, RecordBatch
+from streamer.pipeline import Pipeline, PipelineSettings
 from tests.fakes import (
     LAYOUT,
     FakeClock,

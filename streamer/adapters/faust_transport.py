@@ -23,7 +23,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streamer.pipeline import RecordBatch
+from streamer.core.batch import RecordBatch
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ It holds a preallocated `[B, F]` matrix and, per input partition, a *span*: what
 offset order. Knows nothing of Kafka, wire formats or the model. Micro-batches are reused: `clear` before refilling.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,15 @@ from streamer.core.events import Record, Rejected
 
 WITHDRAWN = -1  # stands in a span where a row number would: a tombstone goes out in its place
 REJECTED = -2  # was a row until the batch's numbers were checked
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """What one fetch brought for one partition, in offset order, and the epoch it was fetched in."""
+
+    epoch: int
+    partition: int
+    records: Sequence[Record]
 
 
 @dataclass(slots=True)

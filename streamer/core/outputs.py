@@ -104,6 +104,17 @@ def span_outputs(
     return tags, retained
 
 
+def dead_letters(span: Span, topic: str, worker: str, failed_at: str) -> list[OutputRecord]:
+    """The records for the dead-letter topic: key, value and timestamp as they came, the reasons in the headers."""
+    letters = []
+    for record, why in span.dead:
+        source = source_text(topic, span.partition, record.offset, 0)
+        headers = deadletter_headers(record.headers, why, source, worker, failed_at)
+        timestamp_ms = record.timestamp if record.timestamp >= 0 else None
+        letters.append(OutputRecord(record.key, record.value, headers, timestamp_ms))
+    return letters
+
+
 def deadletter_headers(
     original: Sequence[tuple[str, bytes]], why: Rejected, source: str, worker: str, failed_at: str
 ) -> Headers:

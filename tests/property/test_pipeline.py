@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.pipeline import RecordBatch
+from streamer.core.batch import RecordBatch
 from tests.fakes import FakeRecord
 from tests.pipeline_bench import DEAD, INPUT, SCORES, TAGS, Bench, bench
 
