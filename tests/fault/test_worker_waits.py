@@ -58,10 +58,10 @@ MISSING = {"model": "no model to serve", "topics": "no topic", "broker": "no Kaf
 def test_fail_fast_ends_with_one_sentence(bare: Stream, tmp_path: Path):
     bare.install(bare.artefacts.first, champion=True)
     settings = {"model": {"models_dir": tmp_path / "none"}, "topics": {}, "broker": {"kafka_bootstrap": "127.0.0.1:9"}}
-    workers = {
-        missing: bare.worker(missing, arguments=("--fail-fast",), redis_prefix=f"{missing}:", **more)
-        for missing, more in settings.items()
-    }
+    workers = {}
+    for missing, more in settings.items():
+        apart = {"redis_prefix": f"{bare.settings.redis_prefix}{missing}:", "state_dir": tmp_path / missing}
+        workers[missing] = bare.worker(missing, arguments=("--fail-fast",), **apart, **more)
     for worker in workers.values():
         worker.start()
     for missing, worker in workers.items():
