@@ -68,6 +68,13 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         return True
 
+    async def on_thread_stop(self) -> None:
+        """End the thread in any case: while the broker is away aiokafka lets a cancellation out of its `close`."""
+        try:
+            await super().on_thread_stop()
+        except (asyncio.CancelledError, KafkaError) as error:
+            log.warning("left Kafka without a goodbye: %s", type(error).__name__)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Read again from what is committed, from the very start where nothing is.
 

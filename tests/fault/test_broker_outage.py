@@ -46,3 +46,20 @@ def _outage(stream: Stream, kafka: Services, how: str, away_s: float) -> None:
     assert report.inputs > 3_000
     worker.terminate(30)
     assert worker.exit_code == 0, f"after the outage SIGTERM ended with {worker.exit_code}"
+
+
+def test_sigterm_while_the_broker_is_away(own_services: OwnServices, services: Services, artefacts, tmp_path):
+    """Nothing is in flight, so there is nothing to wait for: it must not take the forced end of half a minute."""
+    kafka = own_services(redis=False)
+    stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts)
+    try:
+        (worker,) = stream.start("a")
+        kafka.brokers[0].kill()
+        began = time.monotonic()
+        worker.terminate(20)
+        took_s = time.monotonic() - began
+        assert worker.exit_code == 0, f"it ended with {worker.exit_code}: {worker.log_tail()}"
+        assert took_s < 15, f"it took {took_s:.1f} s"
+        assert "Traceback" not in worker.log()
+    finally:
+        stream.close()

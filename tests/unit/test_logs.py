@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamer.adapters.logs import JsonFormatter, configure_logging
+from streamer.adapters.logs import JsonFormatter, Seldom, configure_logging
 
 
 @pytest.fixture
@@ -68,3 +68,18 @@ def test_the_runtimes_chatter_is_left_out(stderr):
     logging.getLogger("aiokafka").warning("a broker is away")
     logging.getLogger("streamer.agents").error("[^-App]: crashed")
     assert [json.loads(line)["level"] for line in stderr.getvalue().splitlines()] == ["warning", "error"]
+
+
+def test_a_client_that_repeats_itself_is_told_once_in_a_while():
+    seldom = Seldom(interval_s=10.0)
+
+    def said(at_s: float, name: str = "aiokafka.consumer.fetcher") -> str | None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, "no broker at %s", ("b:1",), None)
+        record.created = at_s
+        return record.getMessage() if seldom.filter(record) else None
+
+    assert said(0.0) == "no broker at b:1"
+    assert [said(0.1 * n) for n in range(1, 61)] == [None] * 60
+    assert said(10.0) == "no broker at b:1 (and 60 times more since)"
+    assert said(20.5) == "no broker at b:1"
+    assert [said(20.6, "streamer.pipeline") for _ in range(3)] == ["no broker at b:1"] * 3  # our own lines all count
