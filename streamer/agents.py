@@ -5,6 +5,7 @@ Faust joins the consumer group, rebalances, runs the agent and serves /metrics a
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -96,6 +97,8 @@ class LifecycleService(Service):
         if pipeline is None:  # the end cancels this start: what comes after it, Kafka, must not begin
             await asyncio.Event().wait()
             return
+        gc.collect()
+        gc.freeze()  # what torch and Faust have made so far stays: a full collection over it stops the loop for 90 ms
         consumer = self.app.consumer
         assert isinstance(consumer, BulkConsumer)
         consumer.intake = pipeline

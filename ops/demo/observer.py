@@ -5,12 +5,13 @@ It belongs to no consumer group and trusts no worker's own count.
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from ops.kafka_io import read_topic
 from streamer.adapters.kafka_client import Admin, client_options, running
@@ -45,10 +46,17 @@ class Observer:
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
+        self._following = {settings.topic_tags: asyncio.Event(), settings.topic_deadletter: asyncio.Event()}
 
-    def start(self) -> None:
-        """Begin to follow both topics, as two tasks."""
+    async def start(self) -> None:
+        """Follow both topics, as two tasks; returns when both are being read, so that no wait for it is measured."""
         self._tasks = [asyncio.create_task(self._follow_tags()), asyncio.create_task(self._follow_dead_letters())]
+        reading: asyncio.Future[list[bool]] = asyncio.gather(*(event.wait() for event in self._following.values()))
+        waited: set[asyncio.Future[Any]] = {reading, *self._tasks}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            reading.cancel()
+            await self.stop()
 
     async def stop(self) -> None:
         """End both tasks; a failure of one is raised here."""
@@ -71,7 +79,7 @@ class Observer:
         return True
 
     async def _follow_tags(self) -> None:
-        async for record in read_topic(self._settings, self._settings.topic_tags, from_start=True, follow=True):
+        async for record in self._read(self._settings.topic_tags):
             if record.value is None:
                 continue
             decision = orjson.loads(record.value)
@@ -83,11 +91,17 @@ class Observer:
             self._news.set()
 
     async def _follow_dead_letters(self) -> None:
-        async for record in read_topic(self._settings, self._settings.topic_deadletter, from_start=True, follow=True):
+        async for record in self._read(self._settings.topic_deadletter):
             headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
             headers["key"] = "" if record.key is None else record.key.decode("utf-8", "replace")
             self.seen.dead.append(headers)
             self._news.set()
+
+    def _read(self, topic: str) -> AsyncGenerator[ConsumerRecord, None]:
+        def following(_: int) -> None:
+            self._following[topic].set()
+
+        return read_topic(self._settings, topic, from_start=True, follow=True, on_span=following)
 
 
 async def group_lag(settings: Settings) -> int:

@@ -19,7 +19,7 @@ from model.registry import Registry
 from ops.cli.output import progress_bar
 from ops.demo.malformed import malformed_events
 from ops.demo.observer import Observed, Observer, group_lag
-from ops.demo.summary import Figures, f1_pair, latencies_ms, print_summary, print_tracks
+from ops.demo.summary import Figures, f1_pair, latencies_ms, print_summary, print_tracks, rate_before
 from ops.errors import OpsError
 from ops.kafka_io import event_json, produce_events
 from ops.local.services import Services, services_from_environment_or_start
@@ -127,7 +127,7 @@ class Demo:
     async def stream(self, settings: Settings, layout: Layout, tracks: Dataset, admin: ThresholdsAdmin) -> Figures:
         """Produce, swap, send rubbish, kill; returns what was seen once all of it has come out."""
         observer = Observer(settings)
-        observer.start()
+        await observer.start()
         try:
             return await self._stream(settings, layout, tracks, admin, observer)
         finally:
@@ -141,7 +141,6 @@ class Demo:
         bad = list(malformed_events(event_json(layout, "good", tracks.probabilities[0]), layout))
         marks = {name: asyncio.Event() for name in ("swap", "kill")}
         self.tell(f"streaming {len(tracks):,} events at {RATE_PER_S:,.0f}/s ...")
-        began_s = time.monotonic()
         events = self._events(layout, tracks, bad, sent_at_s, marks)
         producing = asyncio.create_task(produce_events(settings, events, RATE_PER_S))
         await self._reached(marks["swap"], producing)
@@ -157,12 +156,11 @@ class Demo:
         total = len(tracks) + len(bad)
         self.tell(f"all {total:,} events are in Kafka; waiting for the last decisions ...")
         complete = await observer.wait_for(len(tracks), len(bad), FINISH_TIMEOUT_S)
-        took_s = time.monotonic() - began_s
         self.tell("nothing is missing" if complete else "SOMETHING IS MISSING")
         for letter in sorted(observer.seen.dead, key=lambda letter: letter["key"]):
             self.tell(f"dead letter {letter['key']}: {letter['error.code']}: {letter['error.message']}")
         lag = await self._lag_zero(settings)
-        return self._figures(observer.seen, tracks, total, lag, obeyed, sent_at_s, killed_at_s, took_s)
+        return self._figures(observer.seen, tracks, total, lag, obeyed, sent_at_s, killed_at_s)
 
     async def _reached(self, mark: asyncio.Event, producing: "asyncio.Task[int]") -> None:
         """Wait for that point of the stream; a producer that failed before it is raised at once."""
@@ -221,7 +219,6 @@ class Demo:
         obeyed: dict[str, float | None],
         sent_at_s: dict[str, float],
         killed_at_s: float,
-        took_s: float,
     ) -> Figures:
         ours, half_rule = f1_pair(seen, tracks)
         # the session timeout is left out: what was produced in it waits for the failover, which is told apart
@@ -234,7 +231,7 @@ class Demo:
             lag_records=lag,
             duplicates=seen.duplicates,
             conflicts=len(seen.conflicts()),
-            tracks_per_s=len(seen.decisions) / took_s,
+            tracks_per_s=rate_before(seen, killed_at_s),
             p50_ms=float(np.percentile(before_kill, 50)),
             p99_ms=float(np.percentile(before_kill, 99)),
             p99_with_failover_ms=float(np.percentile(everything, 99)),

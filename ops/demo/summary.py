@@ -14,6 +14,7 @@ from model.metrics import weighted_f1
 from ops.demo.observer import Observed
 
 SHOWN_TRACKS = 8
+READABLE_TAGS = (3, 7)  # true tags of a track that is shown: some to compare, and not a screen full
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,12 @@ def latencies_ms(seen: Observed, sent_at_s: Mapping[str, float], before_s: float
     return np.array(taken or [np.nan])
 
 
+def rate_before(seen: Observed, until_s: float) -> float:
+    """Tracks decided per second from the first decision to that moment (wall clock, seconds)."""
+    received = [at_s for at_s in seen.received_at_s.values() if at_s < until_s]
+    return len(received) / max(1e-9, until_s - min(received, default=until_s - 1.0))
+
+
 def print_summary(console: Console, figures: Figures) -> None:
     """The promises as a table."""
     table = Table(title="What came out", title_justify="left", show_header=False, min_width=60)
@@ -84,8 +91,11 @@ def print_summary(console: Console, figures: Figures) -> None:
         ("= decided + dead letters", f"{figures.decided:,} + {figures.dead_lettered:,}"),
         ("lag", f"{figures.lag_records:,} records"),
         ("redelivered after the kill, same decision-id", f"{figures.duplicates:,}"),
-        ("rate, while they flowed", f"{figures.tracks_per_s:,.0f} tracks/s"),
-        ("latency p50 / p99, before the kill", f"{figures.p50_ms:.0f} ms / {figures.p99_ms:.0f} ms"),
+        ("rate, before the kill", f"{figures.tracks_per_s:,.0f} tracks/s"),
+        (
+            "latency p50 / p99, before the kill, cold start included",
+            f"{figures.p50_ms:.0f} ms / {figures.p99_ms:.0f} ms",
+        ),
         ("latency p99, the failover included", f"{figures.p99_with_failover_ms:,.0f} ms"),
         ("threshold obeyed after", ", ".join(f"{ms:.0f} ms" for ms in figures.obeyed_ms.values() if ms is not None)),
         ("weighted F1, the 0.5 rule", f"{figures.weighted_f1_half_rule:.4f}"),
@@ -100,8 +110,9 @@ def print_tracks(console: Console, seen: Observed, dataset: Dataset, seed: int =
     """Eight tracks: what the 0.5 rule says, what the stream decided, what is true."""
     labels = dataset.need_labels()
     n_tags = labels.shape[1]
-    rich_enough = np.flatnonzero(labels.sum(axis=1) >= 3)
-    pool = rich_enough if len(rich_enough) >= SHOWN_TRACKS else np.arange(len(dataset))
+    true_tags = labels.sum(axis=1)
+    readable = np.flatnonzero((true_tags >= READABLE_TAGS[0]) & (true_tags <= READABLE_TAGS[1]))
+    pool = readable if len(readable) >= SHOWN_TRACKS else np.arange(len(dataset))
     chosen = np.random.default_rng(seed).choice(pool, min(SHOWN_TRACKS, len(pool)), replace=False)
     decided = decisions_of(seen, dataset)
     table = Table(title="Tracks, drawn at random (green: true)", title_justify="left", show_lines=True)
