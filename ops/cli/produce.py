@@ -39,8 +39,8 @@ def produce(
         raise OpsError("say what to produce: either --data DIR or --file FILE.jsonl.")
     if split is not None and data is None:
         raise OpsError("--split belongs to --data.")
-    if file is not None and not file.is_file():
-        raise OpsError(f"{file} is not a file.")
+    if file is not None and not file.exists():
+        raise OpsError(f"{file} does not exist.")
     quiet_client_logs()
     settings = load_settings()
     events, total = events_of_data(data, split) if data else (events_of_file(file), None)  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
 """Start-up order does not matter: a worker waits for its model and its topics, or says at once what is missing."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ops.local.services import Services
 from ops.local.worker import WorkerProcess
+from streamer.adapters.kafka_client import Admin, client_options, running
 from tests.harness import Artefacts, Stream, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
@@ -73,3 +76,24 @@ def test_fail_fast_ends_with_one_sentence(bare: Stream, tmp_path: Path):
         assert len(told) == 1 and len(errors) <= 2, f"without {missing} it said {errors}"
         assert not any("traceback" in line for line in lines), worker.log()[-3000:]
         print(f"--fail-fast: {told[0]}")
+
+
+def test_a_dead_letter_topic_that_is_too_small_is_refused(bare: Stream):
+    """It could not keep the largest input, so that would be lost or stop the stream: the worker does not start."""
+    bare.install(bare.artefacts.first, champion=True)
+    bare.make_topics()
+    asyncio.run(_shrink(bare, "1048576"))
+    worker = bare.worker("a")
+    worker.start()
+    assert worker.wait_exit(SAID_WITHIN_S) == 1, f"exit code {worker.exit_code}: {worker.log()[-2000:]}"
+    said = [json.loads(line)["message"] for line in worker.log().splitlines() if '"error"' in line]
+    assert any(bare.settings.topic_deadletter in text and "max.message.bytes" in text for text in said), said
+    assert "Traceback" not in worker.log(), worker.log()[-3000:]
+
+
+async def _shrink(stream: Stream, max_message_bytes: str) -> None:
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, stream.settings.topic_deadletter, configs={"max.message.bytes": max_message_bytes}
+    )
+    async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
+        await admin.alter_configs([resource])

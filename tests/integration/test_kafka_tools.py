@@ -218,7 +218,8 @@ def test_other_mistakes_are_one_sentence(settings, tmp_path):
         (("tail", "--topic", "nope", "--no-follow"), "has no topic nope"),
         (("tail", "--json"), "--limit or --no-follow"),
         (("produce", "--data", str(tmp_path / "empty")), "not a data set"),
-        (("produce", "--file", str(tmp_path / "absent")), "has no topic"),
+        (("produce", "--file", str(tmp_path / "absent")), "does not exist"),
+        (("produce", "--file", "/dev/null"), "has no topic"),
         (("produce",), "either --data DIR or --file"),
     ]:
         ended = run(settings, *arguments)
