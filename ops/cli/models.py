@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.output import JsonFlag, emit_json, print_table, stdout_console
+from ops.cli.output import JsonFlag, emit_json, print_table, stdout_console, tell_obeyed
 from ops.cli.train import ModelsDir, open_registry
 
 app = typer.Typer(help="The models of the registry.", no_args_is_help=True)
@@ -113,9 +113,7 @@ def promote(
         emit_json({"model": written.model, "before": written.before, "thresholds": written.after, "obeyed_ms": obeyed})
     else:
         stdout_console.print(f"active model {written.before or '(none)'} -> {written.model}", markup=False)
-        for name, took_ms in obeyed.items():
-            if took_ms is not None:
-                stdout_console.print(f"worker {name} serves it after {took_ms:.0f} ms", markup=False)
+        tell_obeyed(obeyed, "serves it")
     late = [name for name, took_ms in obeyed.items() if took_ms is None]
     if late:
         raise OpsError(f"named in Redis, but not served within {timeout:g} s by {', '.join(late)}: see their logs.")

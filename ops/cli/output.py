@@ -4,7 +4,7 @@ Progress and notes go to stderr, so that `--json` output can be piped.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -53,3 +53,11 @@ def progress_bar() -> Progress:
         console=stderr_console,
         disable=not stderr_console.is_terminal,
     )
+
+
+def tell_obeyed(obeyed_ms: Mapping[str, float | None], does: str) -> list[str]:
+    """One line per worker that obeyed a change; returns the names of those that have not."""
+    for name, took_ms in obeyed_ms.items():
+        if took_ms is not None:
+            stdout_console.print(f"worker {name} {does} after {took_ms:.0f} ms", markup=False)
+    return [name for name, took_ms in obeyed_ms.items() if took_ms is None]

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console
+from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console, tell_obeyed
 from ops.errors import OpsError
 
 app = typer.Typer(help="Thresholds: what a tag's score must reach. Changes are live at once.", no_args_is_help=True)
@@ -70,9 +70,7 @@ def set_(
         emit_json({"model": written.model, "before": written.before, "thresholds": written.after, "obeyed_ms": obeyed})
     else:
         stdout_console.print(f"thresholds {written.before} -> {written.after} of model {written.model}", markup=False)
-        for name, took_ms in obeyed.items():
-            if took_ms is not None:
-                stdout_console.print(f"worker {name} obeys after {took_ms:.0f} ms", markup=False)
+        tell_obeyed(obeyed, "obeys")
         if not active:
             note("This model is not the active one: no worker decides by it now.")
         elif not obeyed and not no_wait:
