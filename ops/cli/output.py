@@ -55,9 +55,8 @@ def progress_bar() -> Progress:
     )
 
 
-def tell_obeyed(obeyed_ms: Mapping[str, float | None], does: str) -> list[str]:
-    """One line per worker that obeyed a change; returns the names of those that have not."""
+def tell_obeyed(obeyed_ms: Mapping[str, float | None], does: str) -> None:
+    """One line per worker that obeyed a change."""
     for name, took_ms in obeyed_ms.items():
         if took_ms is not None:
             stdout_console.print(f"worker {name} {does} after {took_ms:.0f} ms", markup=False)
-    return [name for name, took_ms in obeyed_ms.items() if took_ms is None]
