@@ -192,14 +192,17 @@ class BulkConsumer(driver.Consumer):
         self._first.clear()
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit each partition's watermark where it has moved."""
+        """Commit each partition's watermark where it has moved.
+
+        Back too: what is committed beyond the end of a log that was cut short would skip what comes there later.
+        """
         if self.intake is None:
             return False
         watermarks = self.intake.committable()
         offsets = {}
         for tp in self.assignment():
             offset = watermarks.get(tp.partition, self._first.get(tp, -1))
-            if offset > self._committed.get(tp, -1):
+            if offset >= 0 and offset != self._committed.get(tp, -1):
                 offsets[tp] = offset
         if not offsets or not await self._commit(offsets):
             return False
