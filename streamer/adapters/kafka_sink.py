@@ -13,6 +13,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from streamer.adapters.kafka_client import client_options
 from streamer.core.errors import TagstreamError
@@ -22,7 +25,7 @@ from streamer.settings import Settings
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 900_000  # one record batch; under the broker's default limit of 1 MiB even when incompressible
-MAX_REQUEST_BYTES = 10 * 1024 * 1024  # the largest dead letter
+LARGE_COMPRESSION = DefaultRecordBatch.CODEC_ZSTD  # of a record beyond BATCH_BYTES: brokers measure what is compressed
 COMPRESSION = "snappy"  # per track 0.9 us and 45 % smaller; aiokafka's lz4, always at level 9, costs 14 us
 REQUEST_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 5.0  # at the end nothing is left to flush, unless the broker is away: then it is not waited for
@@ -47,7 +50,6 @@ class KafkaSink:
             enable_idempotence=True,
             compression_type=COMPRESSION,
             max_batch_size=BATCH_BYTES,
-            max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
         )
         try:
@@ -97,11 +99,24 @@ class KafkaSink:
         if record.key is None and record.value is None:  # legal in Kafka; aiokafka's `send` asserts that it is not
             (future,) = await self._send_batches(topic, 0, [record])
             return future
+        if DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers) > BATCH_BYTES:
+            return await self._send_large(topic, record)
         return await _patiently(
             lambda: self._require().send(
                 topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=record.headers
             )
         )
+
+    async def _send_large(self, topic: str, record: OutputRecord) -> Any:
+        """In a batch of its own, as small as can be: what came compressed, or through a larger limit, must go out.
+
+        `send` refuses by its size before compression, which the input topic has never seen.
+        """
+        builder = BatchBuilder(BATCH_BYTES, LARGE_COMPRESSION)
+        self._append(builder, record)
+        builder.close()
+        partition = murmur2(record.key or b"") & 0x7FFFFFFF
+        return await self._enqueue(builder, topic, partition % await self.partition_count(topic))
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""

@@ -1,12 +1,19 @@
 """Inputs that are odd as topics and not as events: a log cut short, messages larger than the contract's."""
 
 import asyncio
+import random
+from contextlib import aclosing
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic
+from aiokafka.structs import ConsumerRecord
 
-from streamer.adapters.kafka_client import client_options, running
-from tests.harness import PARTITIONS, Stream, eventually
+from ops.kafka_io import read_topic
+from streamer.adapters.kafka_client import Admin, client_options, running
+from tests.harness import PARTITIONS, Artefacts, Stream, eventually
+
+MIB = 1024 * 1024
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -35,3 +42,54 @@ def test_an_offset_committed_beyond_the_end_is_taken_back(stream: Stream):
     (worker,) = stream.start("only")
     eventually(lambda: worker.metrics().get("tagstream_tracks_in_total") == count, 20, "all done", worker.metrics)
     eventually(lambda: sum(committed(stream).values()) == count, 10, "all committed", lambda: committed(stream))
+
+
+async def produce(stream: Stream, *events: tuple[bytes, bytes], **options: object) -> None:
+    """Events of any size, as an upstream with larger limits than the contract's would send them."""
+    producer = AIOKafkaProducer(**client_options(stream.settings), max_request_size=256 * MIB, **options)
+    async with running(producer, stream.settings):
+        for key, value in events:
+            await producer.send_and_wait(stream.settings.topic_probabilities, value, key)
+
+
+async def dead_letters(stream: Stream) -> list[ConsumerRecord]:
+    settings = stream.settings
+    async with aclosing(read_topic(settings, settings.topic_deadletter, from_start=True, follow=False)) as found:
+        return [record async for record in found]
+
+
+def assert_dead_letters(stream: Stream, *events: tuple[bytes, bytes]) -> None:
+    """One worker makes exactly these dead letters, byte for byte, and nothing is left."""
+    stream.start("only")
+    stream.settle(30)
+    found = [(record.key, record.value) for record in asyncio.run(dead_letters(stream))]
+    assert sorted(found) == sorted(events)
+
+
+def test_a_small_message_that_unpacks_to_a_huge_one(stream: Stream):
+    """The input topic measures what is compressed, and so must the dead letters."""
+    digits = bytes(random.Random(7).choices(b"0123456789", k=12 * MIB))  # snappy leaves it at 12 MiB, gzip halves it
+    events = (b"zeros", bytes(20 * MIB)), (b"digits", digits), (b"small", b"bad")
+    asyncio.run(produce(stream, *events, compression_type="gzip"))
+    assert_dead_letters(stream, *events)
+
+
+def test_a_message_as_large_as_an_input_of_larger_limits_takes(services, artefacts: Artefacts, tmp_path):
+    stream = Stream(services.kafka_bootstrap, services.redis_url, tmp_path, artefacts, prepared=False)
+    topic = NewTopic(
+        stream.settings.topic_probabilities, PARTITIONS, 1, topic_configs={"max.message.bytes": f"{24 * MIB}"}
+    )
+
+    async def make_input() -> None:
+        async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
+            await admin.create_topics([topic])
+
+    try:
+        asyncio.run(make_input())
+        stream.make_topics()
+        stream.install(artefacts.first, champion=True)
+        events = (b"noise", random.Random(7).randbytes(23 * MIB)), (b"small", b"bad")
+        asyncio.run(produce(stream, *events))
+        assert_dead_letters(stream, *events)
+    finally:
+        stream.close()
