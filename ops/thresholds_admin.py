@@ -16,12 +16,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, WatchError
 from redis.retry import Retry
 
+from model.errors import ModelError
 from model.manifest import read_manifest
 from model.registry import Registry
 from model.vocabulary import Vocabulary
 from ops.errors import OpsError
 from streamer.adapters.redis_keys import Keys
-from streamer.core.thresholds import ThresholdTable
+from streamer.core.thresholds import BadThreshold, ThresholdTable
 from streamer.settings import Settings
 
 SOCKET_TIMEOUT_S = 3.0
@@ -38,6 +39,7 @@ class Live:
     tuned: Mapping[str, float]
     table: ThresholdTable
     raw: Mapping[str, str]  # the live hash as it was read
+    refusal: str  # why workers refuse that hash; empty where they do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def telling_redis_errors():
     except WatchError:
         raise OpsError("somebody else changed the thresholds at the same moment: look again and repeat.") from None
     except RedisError as error:
-        raise OpsError(f"Redis does not answer as it should: {str(error).rstrip('.')}.") from None
+        raise OpsError(f"Redis does not answer as it should: {str(error).rstrip('.')} (TAGSTREAM_REDIS_URL).") from None
 
 
 class ThresholdsAdmin:
@@ -97,14 +99,23 @@ class ThresholdsAdmin:
             raise OpsError("Redis names no active model: run `tagstream models promote VERSION`.")
         return str(model)
 
+    def _active_here(self) -> str:
+        """The active model, where this machine's registry has it."""
+        model = self.active_model()
+        if model not in self._registry.versions():
+            raise OpsError(
+                f"Redis names {model!r} as the active model, which is not in {self._registry.models_dir}: "
+                "run `tagstream models promote VERSION`, or set TAGSTREAM_MODELS_DIR."
+            )
+        return model
+
     def live(self, model: str | None = None) -> Live:
         """The table in effect of a model (the active one by default).
 
         Raises:
             OpsError: Redis is away, or holds no table of that model.
-            BadThreshold: what Redis holds is not a valid table.
         """
-        model = self._registry.resolve(model) if model else self.active_model()
+        model = self._registry.resolve(model) if model else self._active_here()
         manifest = read_manifest(self._registry.path(model))
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
         with telling_redis_errors():
@@ -112,7 +123,26 @@ class ThresholdsAdmin:
         if not raw:
             raise OpsError(f"Redis holds no thresholds of {model}: run `tagstream models promote {model}`.")
         tuned = {tag: float(value) for tag, value in manifest["thresholds"].items()}
-        return Live(model, vocabulary, tuned, ThresholdTable.build(vocabulary.tags, raw, tuned), raw)
+        table, refusal = self._table(vocabulary, raw, tuned, self.keys.live(model))
+        return Live(model, vocabulary, tuned, table, raw, refusal)
+
+    @staticmethod
+    def _table(
+        vocabulary: Vocabulary, raw: Mapping[str, str], tuned: Mapping[str, float], key: str
+    ) -> tuple[ThresholdTable, str]:
+        """The table in effect; of a hash that workers refuse, the table without what is wrong, and what that is."""
+        try:
+            return ThresholdTable.build(vocabulary.tags, raw, tuned), ""
+        except BadThreshold as error:
+            refusal = f"Redis holds what workers refuse, in {key}: {error}"
+        valid = {}
+        for tag, value in raw.items():
+            try:
+                ThresholdTable.build(vocabulary.tags, {tag: value}, tuned)
+                valid[tag] = value
+            except BadThreshold:
+                continue
+        return ThresholdTable.build(vocabulary.tags, valid, tuned), refusal
 
     def change(self, live: Live, values: Mapping[str, str], why: str) -> Written:
         """Set some tags, starting from the table that `live` shows.
@@ -138,6 +168,9 @@ class ThresholdsAdmin:
         """Make a model the one that workers obey: verify, table to Redis, `tagstream:model`, alias.
 
         A live hash that is there already is kept: ops' edits survive a second promotion.
+
+        Raises:
+            OpsError: the model has another vocabulary than the active one, or Redis is away.
         """
         artifact = self._registry.load(name)
         model = artifact.version
@@ -146,6 +179,7 @@ class ThresholdsAdmin:
         with telling_redis_errors(), self.redis.pipeline() as transaction:
             transaction.watch(key, self.keys.model)
             before = transaction.get(self.keys.model) or ""
+            self._refuse_other_vocabulary(before, model, artifact.vocabulary.fingerprint)
             raw = transaction.hgetall(key)
             table = ThresholdTable.build(artifact.vocabulary.tags, raw, artifact.thresholds)
             transaction.multi()
@@ -157,6 +191,18 @@ class ThresholdsAdmin:
         at_ms = time.time() * 1000
         self._registry.set_alias("champion", model, self._who, why)
         return Written(model, before, table.version, at_ms)
+
+    def _refuse_other_vocabulary(self, active: str, model: str, fingerprint: str) -> None:
+        """Running workers would refuse it, but one that starts would serve it, and dead-letter the whole stream."""
+        try:
+            mine = read_manifest(self._registry.path(active))["fingerprint"] if active else fingerprint
+        except ModelError:
+            return  # the active model is not in this folder any more: nobody can tell
+        if mine != fingerprint:
+            raise OpsError(
+                f"{model} has vocabulary {fingerprint}, the active model {mine}: another vocabulary needs topics, "
+                "a group and a Redis prefix of its own."
+            )
 
     def _enter(self, transaction: Any, model: str, table: ThresholdTable, action: str, why: str, before: str) -> None:
         """The table under its version, and the history entry, in the caller's transaction."""
