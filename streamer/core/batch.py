@@ -48,6 +48,7 @@ class MicroBatch:
         self.probabilities: NDArray[np.float64] = np.zeros((capacity, n_inputs), np.float64)  # [B, F]
         self.track_ids: list[str] = []  # by row
         self._spans: dict[int, Span] = {}
+        self._places: dict[int, tuple[Span, int]] = {}  # by row: its span and its index there; made when asked for
         self.size = 0
         self.opened_at_s = 0.0
         self.decode_s = 0.0
@@ -56,6 +57,7 @@ class MicroBatch:
         """Make it ready for refilling; the matrix keeps old numbers that no row refers to."""
         self.track_ids = []
         self._spans = {}
+        self._places = {}
         self.size = 0
         self.decode_s = 0.0
 
@@ -107,8 +109,10 @@ class MicroBatch:
         self.probabilities[row] = 0.0
 
     def _entry(self, row: int) -> tuple[Span, int]:
-        for span in self._spans.values():
-            for index, (_, entry_row) in enumerate(span.entries):
-                if entry_row == row:
-                    return span, index
-        raise LookupError(f"no entry of this micro-batch has row {row}")
+        if row not in self._places:  # once for all rows: a stream of nothing but bad numbers must not stop the loop
+            for span in self._spans.values():
+                self._places |= {one: (span, index) for index, (_, one) in enumerate(span.entries) if one >= 0}
+        try:
+            return self._places[row]
+        except KeyError:
+            raise LookupError(f"no entry of this micro-batch has row {row}") from None

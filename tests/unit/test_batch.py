@@ -1,6 +1,7 @@
 """The micro-batch: spans per partition, rows, and what is taken out again for its numbers."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -59,6 +60,20 @@ def test_a_rejected_row_becomes_a_dead_letter_in_its_place():
     assert batch.coordinates() == [(0, 1), (-1, -1), (0, 2)]
     assert not batch.probabilities[1].any(), "it is scored on zeros"
     assert batch.out_of_range_rows().tolist() == []
+
+
+def test_a_large_batch_of_nothing_but_bad_rows_is_done_with_soon():
+    """Searching each row from the start took 10 s for these, in which nothing else ran."""
+    count = 20_000
+    batch = MicroBatch(count, 1)
+    span = batch.span(0)
+    span.entries += [(FakeRecord(row, b""), row) for row in range(count)]
+    batch.track_ids += ["T"] * count
+    began_s = time.monotonic()
+    for row in range(count):
+        assert batch.record_of(row).offset == row
+        batch.reject_row(row, WHY)
+    assert len(span.dead) == count and time.monotonic() - began_s < 3.0
 
 
 def test_a_row_that_is_not_there_is_said():
