@@ -105,13 +105,15 @@ def span_outputs(
 
 
 def dead_letters(span: Span, topic: str, worker: str, failed_at: str) -> list[OutputRecord]:
-    """The records for the dead-letter topic: key, value and timestamp as they came, the reasons in the headers."""
+    """The records for the dead-letter topic: key and value as they came, the reasons in the headers.
+
+    Their time is now: kept by the event's own, the dead letter of an old event would be gone within minutes.
+    """
     letters = []
     for record, why in span.dead:
         source = source_text(topic, span.partition, record.offset, 0)
         headers = deadletter_headers(record.headers, why, source, worker, failed_at)
-        timestamp_ms = record.timestamp if record.timestamp >= 0 else None
-        letters.append(OutputRecord(record.key, record.value, headers, timestamp_ms))
+        letters.append(OutputRecord(record.key, record.value, headers, None))
     return letters
 
 

@@ -1,7 +1,8 @@
-"""Inputs that are odd as topics and not as events: a log cut short, messages larger than the contract's."""
+"""Inputs that are odd as topics and not as events: a log cut short, large messages, old ones."""
 
 import asyncio
 import random
+import time
 from contextlib import aclosing
 
 import pytest
@@ -50,6 +51,23 @@ async def produce(stream: Stream, *events: tuple[bytes, bytes], **options: objec
     async with running(producer, stream.settings):
         for key, value in events:
             await producer.send_and_wait(stream.settings.topic_probabilities, value, key)
+
+
+def test_the_dead_letter_of_an_old_event_is_kept_as_long_as_any(stream: Stream):
+    """With the event's own time Kafka erased it at the next check of what is too old."""
+
+    began_ms = time.time() * 1000
+    old_ms = int(began_ms) - 6 * 24 * 3600 * 1000  # not so old that Kafka erases the event itself
+
+    async def produce_old() -> None:
+        producer = AIOKafkaProducer(**client_options(stream.settings))
+        async with running(producer, stream.settings):
+            await producer.send_and_wait(stream.settings.topic_probabilities, b"bad", b"old", timestamp_ms=old_ms)
+
+    asyncio.run(produce_old())
+    assert_dead_letters(stream, (b"old", b"bad"))
+    (record,) = asyncio.run(dead_letters(stream))
+    assert began_ms <= record.timestamp <= time.time() * 1000
 
 
 async def dead_letters(stream: Stream) -> list[ConsumerRecord]:
