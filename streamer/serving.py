@@ -113,6 +113,7 @@ class ServingControl:
         self._clock = clock
         self._serving: Serving | None = None
         self._entered = False
+        self._aside: LoadedModel | None = None  # loaded, and not served yet: its table is refused, or the store away
         self._retry_model_at_s: dict[str, float] = {}
 
     @property
@@ -182,7 +183,10 @@ class ServingControl:
         """The model of this version, loaded aside if it is not the one in use; None where it is not usable."""
         if self._serving is not None and self._serving.model.version == version:
             self.status.model_failure = ""
+            self._aside = None
             return self._serving.model
+        if self._aside is not None and self._aside.version == version:
+            return self._aside
         if self._clock.monotonic_s() < self._retry_model_at_s.get(version, 0.0):
             return None
         try:
@@ -196,6 +200,7 @@ class ServingControl:
             return None
         self._retry_model_at_s = {}
         self.status.model_failure = ""
+        self._aside = model
         return model
 
     def _refuse_other_vocabulary(self, model: LoadedModel) -> None:

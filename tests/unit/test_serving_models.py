@@ -184,3 +184,16 @@ async def test_a_full_disk_stops_nothing(caplog):
     desk.live["rock"] = "0.9"
     await desk.control.refresh()
     assert desk.thresholds()["rock"] == "0.900000" and "No space left" in caplog.text
+
+
+async def test_a_model_whose_table_is_refused_is_loaded_once():
+    """And not at every look at Redis, twice a second, for as long as nobody mends the table."""
+    desk = await Desk().started()
+    desk.store.live[OTHER_MODEL] = {"rock": "7"}
+    desk.store.model = OTHER_MODEL
+    for _ in range(5):
+        await desk.control.refresh()
+    assert desk.loader.loads == [MODEL, OTHER_MODEL] and desk.control.current().model is desk.model
+    desk.store.live[OTHER_MODEL] = {"rock": "0.7"}
+    await desk.control.refresh()
+    assert desk.control.current().model is desk.other and desk.loader.loads == [MODEL, OTHER_MODEL]
