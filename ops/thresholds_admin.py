@@ -151,9 +151,17 @@ class ThresholdsAdmin:
             BadThreshold: an unknown tag or an invalid value; nothing is written.
             OpsError: the table has changed since it was read, or Redis is away.
         """
-        table = ThresholdTable.build(live.vocabulary.tags, {**live.raw, **values}, live.tuned)
-        written = {tag: text for tag, text in table.as_hash().items() if tag in values}
         key = self.keys.live(live.model)
+        try:
+            table = ThresholdTable.build(live.vocabulary.tags, {**live.raw, **values}, live.tuned)
+        except BadThreshold as error:
+            if error.tag in values:
+                raise
+            raise OpsError(
+                f"Redis holds what workers refuse, in {key}, field {error.tag!r}: {error}. "
+                "Take the field out (HDEL), or give the tag a valid value in the same command."
+            ) from None
+        written = {tag: text for tag, text in table.as_hash().items() if tag in values}
         with telling_redis_errors(), self.redis.pipeline() as transaction:
             transaction.watch(key)
             if transaction.hgetall(key) != live.raw:
@@ -181,7 +189,9 @@ class ThresholdsAdmin:
             before = transaction.get(self.keys.model) or ""
             self._refuse_other_vocabulary(before, model, artifact.vocabulary.fingerprint)
             raw = transaction.hgetall(key)
-            table = ThresholdTable.build(artifact.vocabulary.tags, raw, artifact.thresholds)
+            table, refusal = self._table(artifact.vocabulary, raw, artifact.thresholds, key)
+            if refusal:
+                raise OpsError(f"{refusal}. Mend it first: `tagstream thresholds set`, or HDEL.")
             transaction.multi()
             if not raw:
                 transaction.hset(key, mapping=dict(tuned.as_hash()))

@@ -24,14 +24,14 @@ from yarl import URL
 
 from streamer.adapters.faust_transport import BulkConsumer, BulkTransport
 from streamer.adapters.kafka_client import client_options
-from streamer.adapters.logs import configure_logging
+from streamer.adapters.logs import ERASE_LINE, configure_logging
 from streamer.adapters.metrics import PrometheusMetrics
 from streamer.bootstrap import compose
 from streamer.core.batch import RecordBatch
 from streamer.core.errors import TagstreamError
 from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline
-from streamer.settings import Settings
+from streamer.settings import Settings, misspelt_variables
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class LifecycleService(Service):
     async def _progress(self) -> None:
         while not self.should_stop:
             await self.sleep(PROGRESS_S)
-            sys.stderr.write(f"\r\033[K{self.lifecycle.progress_line()}")
+            sys.stderr.write(f"{ERASE_LINE}{self.lifecycle.progress_line()}")
             sys.stderr.flush()
 
     async def on_stop(self) -> None:
@@ -196,7 +196,7 @@ def create_app(settings: Settings, *, fail_fast: bool = False) -> WorkerApp:
         topic_disable_leader=True,
         web_bind=settings.metrics_host,
         web_host=settings.metrics_host,
-        web_port=settings.metrics_port or _free_port(settings.metrics_host),
+        web_port=_usable_port(settings.metrics_host, settings.metrics_port),
         worker_redirect_stdouts=False,
     )
     app.transport = BulkTransport([URL(url) for url in bootstrap], app)
@@ -253,15 +253,29 @@ def _credentials(settings: Settings) -> CredentialsT | None:
     return faust.SSLCredentials(context=context) if context is not None else None
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
+def _usable_port(host: str, port: int) -> int:
+    """The port itself where nobody listens on it, a free one for 0.
+
+    Raises:
+        TagstreamError: it is taken, or the address is not this machine's.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise TagstreamError(
+                f"/metrics and /health cannot be served at {host}:{port} ({error.strerror}): "
+                "another worker may have it; set TAGSTREAM_METRICS_PORT, 0 takes a free one."
+            ) from None
         return int(probe.getsockname()[1])
 
 
 def run_worker(settings: Settings, *, fail_fast: bool = False) -> NoReturn:
     """Run one worker until it is told to stop; ends the process."""
     configure_logging(settings.worker, settings.log_level, settings.log_format)
+    for told in misspelt_variables(os.environ):
+        log.warning("%s", told)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 

@@ -45,8 +45,11 @@ class SystemClock:
         return time.time() * 1000
 
 
-class Positions(Protocol):
-    """Where the consumer stands: by partition, the committed offset and the end of the log."""
+class Consumer(Protocol):
+    """What is asked of the consumer: where it stands, by partition (committed offset, end of the log), and whether
+    the group's coordinator answers."""
+
+    def connected(self) -> bool: ...
 
     def positions(self) -> dict[int, tuple[int | None, int | None]]: ...
 
@@ -65,7 +68,7 @@ class Lifecycle:
         fail_fast: bool,
     ) -> None:
         self.pipeline: Pipeline | None = None
-        self.consumer: Positions | None = None
+        self.consumer: Consumer | None = None
         self.stopping = False
         self._settings = settings
         self._store = store
@@ -212,12 +215,14 @@ class Lifecycle:
         pipeline = self.pipeline
         failed = pipeline is not None and pipeline.failed.done()
         partitions = sorted(self._positions())
+        connected = self.consumer is not None and self.consumer.connected()
         status = self._serving.status
         report: dict[str, object] = {
             "live": not failed,
             "ready": not failed and not self.stopping and pipeline is not None and bool(partitions),
             "partitions": partitions,
-            "lag_records": self.lag_records(),
+            "lag_records": self.lag_records() if connected else None,
+            "kafka": "up" if connected else "down",
             "redis": "up" if status.store_up else "down",
             "thresholds_source": status.source,
             "refusal": status.refusal,
@@ -231,8 +236,9 @@ class Lifecycle:
     def progress_line(self) -> str:
         """One line for a terminal."""
         metrics = self._metrics
+        _, tracks, _ = self._rate  # of the same moment as the rate beside it
         return (
-            f"{metrics.acknowledged_tracks:,} tracks done, {self._rate[2]:,.0f}/s, lag {self.lag_records():,}, "
+            f"{tracks:,} tracks done, {self._rate[2]:,.0f}/s, lag {self.lag_records():,}, "
             f"{metrics.dead_lettered:,} dead letters"
         )
 
@@ -243,6 +249,8 @@ class Lifecycle:
         lag = [(str(p), max(0, end - (done or 0))) for p, (done, end) in positions.items() if end is not None]
         yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
         yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(positions))
+        connected = self.consumer is not None and self.consumer.connected()
+        yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(connected))
         yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
         yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)

@@ -91,6 +91,7 @@ class ServingStatus:
     """What operators are told about it: heartbeat, metrics and health read this."""
 
     store_up: bool = False
+    store_lost: bool = False  # it did not answer when it was asked last
     source: str = "none"  # redis | disk | tuned | none
     obeyed_at_ms: float = 0.0
     swaps: int = 0
@@ -134,13 +135,13 @@ class ServingControl:
         """One pass; without the store, what the disk or the artefact says where nothing is served yet."""
         try:
             await self._follow_store()
-            if not self.status.store_up:
-                log.info("Redis answers")
-            self.status.store_up = True
+            if self.status.store_lost:
+                log.info("Redis answers again")
+            self.status.store_up, self.status.store_lost = True, False
         except StoreUnavailable as error:
-            if self.status.store_up or self._serving is None:
-                log.warning("%s: deciding goes on with the last good thresholds", error)
-            self.status.store_up = False
+            if not self.status.store_lost:
+                log.warning("%s; the last good model and thresholds are used, where there are any", error)
+            self.status.store_up, self.status.store_lost = False, True
             if self._serving is None:
                 await self._start_without_store()
 
@@ -169,7 +170,9 @@ class ServingControl:
             self._tell_model_failure(str(error))
             return found
         if not champion and not found:
-            self._tell_model_failure("no model is named in Redis, remembered or the champion: train and promote one")
+            self._tell_model_failure(
+                "Redis names no model, none is remembered on disk and there is no champion: train one and promote it"
+            )
         return [*found, champion] if champion else found
 
     async def _first_usable(self, candidates: list[str]) -> LoadedModel | None:

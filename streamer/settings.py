@@ -1,14 +1,20 @@
 """Every setting of the product, read from `TAGSTREAM_*` environment variables; README holds the same table."""
 
+import difflib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamer.core.errors import TagstreamError
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+# Read by the local services, the tests and CI, not by the worker.
+OTHER_VARIABLES = {"TAGSTREAM_CACHE_DIR", "TAGSTREAM_REQUIRE_REAL"}
 
 
 def _default_worker() -> str:
@@ -46,7 +52,7 @@ class Settings(BaseSettings):
 
     models_dir: Path = Field(Path("models"), description="folder of model artefacts, shared by the workers")
     state_dir: Path = Field(Path(".tagstream/state"), description="last good model and thresholds, a file per worker")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 
     batch_max: int = Field(512, ge=1, le=65_536, description="most tracks in a micro-batch")
     linger_s: float = Field(0.02, ge=0, le=10, description="longest wait for a micro-batch to fill, seconds")
@@ -64,6 +70,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="log level")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError(f"it must begin with {', '.join(REDIS_SCHEMES)}")
+        return url
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> "Settings":
+        names = [self.topic_probabilities, self.topic_tags, self.topic_scores, self.topic_deadletter]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"the four topics need four different names, not {', '.join(map(repr, names))}")
+        return self
+
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment; `overrides` that are not None win.
@@ -75,5 +95,16 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        variable = "TAGSTREAM_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise TagstreamError(f"{variable} is not usable: {first['msg']}.") from None
+        variable = "TAGSTREAM_" + ("_".join(str(part) for part in first["loc"]).upper() or "TOPIC_*")
+        raise TagstreamError(f"{variable} is not usable: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to tell about each TAGSTREAM_ variable that is no setting: it would be ignored without a word."""
+    known = {f"TAGSTREAM_{name.upper()}" for name in Settings.model_fields}
+    told = []
+    for variable in sorted(environment):
+        if variable.startswith("TAGSTREAM_") and variable not in known | OTHER_VARIABLES:
+            nearest = difflib.get_close_matches(variable, known, 1)
+            told.append(f"{variable} is no setting" + (f": did you mean {nearest[0]}?" if nearest else ""))
+    return told

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, progress_bar, stdout_console
+from ops.errors import OpsError
+from streamer.core.events import Code
 from streamer.settings import Settings
 
 app = typer.Typer(help="Inputs that can never be decided, and why.", no_args_is_help=True)
@@ -48,6 +50,9 @@ def list_(
     from streamer.adapters.kafka_client import quiet_client_logs
     from streamer.settings import load_settings
 
+    codes_known = [str(known) for known in Code]
+    if code is not None and code not in codes_known:
+        raise OpsError(f"there is no error code {code!r}; there are {', '.join(codes_known)}.")
     quiet_client_logs()
     settings = load_settings()
     groups = asyncio.run(_group(settings, code, limit))
@@ -57,7 +62,8 @@ def list_(
         codes = {name: {"count": group.count, "examples": group.examples()} for name, group in by_count}
         emit_json({"topic": settings.topic_deadletter, "total": total, "codes": codes})
         return
-    lines = [f"{total:,} dead letters in {settings.topic_deadletter}"]
+    kind = f" with the code {code}" if code else ""
+    lines = [f"{total:,} dead letters{kind} in {settings.topic_deadletter}"]
     for name, group in by_count:
         lines.append(f"\n{name}: {group.count:,}")
         lines += [_lines_of(seen) for seen in group.examples()]

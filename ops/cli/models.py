@@ -4,13 +4,24 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.output import JsonFlag, emit_json, print_table, stdout_console, tell_obeyed
+from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console, tell_obeyed
 from ops.cli.train import ModelsDir, open_registry
 
 app = typer.Typer(help="The models of the registry.", no_args_is_help=True)
 
 ModelName = Annotated[str, typer.Argument(help="A model version or alias.")]
-SHOWN = ("format", "version", "created_at", "network", "fingerprint", "metrics", "training", "data", "seeds")
+SHOWN = (
+    "format",
+    "version",
+    "created_at",
+    "network",
+    "fingerprint",
+    "vocabulary",
+    "metrics",
+    "training",
+    "data",
+    "seeds",
+)
 
 
 @app.command("list", epilog="Example: tagstream models list")
@@ -68,7 +79,7 @@ def show(model: ModelName, models_dir: ModelsDir = None, json: JsonFlag = False)
     elif "README.md" in manifest["files"]:
         stdout_console.print(read_bounded(folder / "README.md", MANIFEST_BYTES_MAX).decode(), markup=False)
     else:
-        rows = [[name, str(manifest[name])] for name in SHOWN if name in manifest]
+        rows = [[name, str(manifest[name])] for name in SHOWN if name in manifest and name != "vocabulary"]
         print_table(manifest["version"], ["", ""], rows)
 
 
@@ -114,6 +125,8 @@ def promote(
     else:
         stdout_console.print(f"active model {written.before or '(none)'} -> {written.model}", markup=False)
         tell_obeyed(obeyed, "serves it")
+        if not obeyed and not no_wait:
+            note("No worker has reported yet: those that wait for a model begin now.")
     late = [name for name, took_ms in obeyed.items() if took_ms is None]
     if late:
         raise OpsError(f"named in Redis, but not served within {timeout:g} s by {', '.join(late)}: see their logs.")

@@ -38,8 +38,13 @@ def show(
     workers = admin.workers()
     if json:
         by = {name: beat.get("thresholds", "") for name, beat in workers.items()}
-        emit_json({"model": live.model, "thresholds": live.table.version, "tags": rows, "workers": by})
+        answer = {"model": live.model, "thresholds": live.table.version, "tags": rows, "workers": by}
+        emit_json({**answer, "refusal": live.refusal})
         return
+    if live.refusal:
+        note(f"{live.refusal}. Workers keep their last good table; what follows leaves the bad value out.")
+    if not rows:
+        note("No tag differs from its tuned threshold.")
     print_table(
         f"model {live.model}, thresholds {live.table.version}",
         ["class", "tag", "tuned", "live", "difference"],
@@ -61,14 +66,21 @@ def set_(
 ) -> None:
     """Change thresholds; waits until every live worker obeys and says how long each took."""
     admin = _admin()
-    values = dict(_parse(change) for change in changes)
-    written = admin.change(admin.live(model), values, why)
+    parsed = [_parse(change) for change in changes]
+    values = dict(parsed)
+    if len(values) < len(parsed):
+        raise OpsError("a tag is named twice.")
+    live = admin.live(model)
+    before = live.table.as_hash()
+    written = admin.change(live, values, why)
     active = admin.active_model() == written.model
     obeyed = {} if no_wait or not active else admin.wait_obeyed(written, timeout)
     late = [name for name, took_ms in obeyed.items() if took_ms is None]
     if json:
         emit_json({"model": written.model, "before": written.before, "thresholds": written.after, "obeyed_ms": obeyed})
     else:
+        for tag, value in values.items():
+            stdout_console.print(f"{tag}: {before[tag]} -> {value}", markup=False)
         stdout_console.print(f"thresholds {written.before} -> {written.after} of model {written.model}", markup=False)
         tell_obeyed(obeyed, "obeys")
         if not active:

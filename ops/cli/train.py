@@ -66,6 +66,8 @@ def train(
         return
     where = f"on {data.name} held out" if "valid" in trained.metrics else "out of fold"
     note(f"weighted F1 {figures['weighted_f1']:.4f} {where}, served: {trained.metrics['served']}, {seconds:.0f} s")
+    if trained.metrics["served"] == "upstream" and settings.network.architecture != "upstream":
+        note("Out of fold the network did not beat per-tag thresholds on the upstream, so those are what is served.")
     stdout_console.print(version, markup=False)
 
 

@@ -106,6 +106,11 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
         committed = {tp: offset for tp, offset in found.items() if offset is not None}
         return committed, {TP(tp.topic, tp.partition): offset for tp, offset in first.items()}
 
+    def coordinator_known(self) -> bool:
+        """False before the first contact and while the broker that coordinates the group is away."""
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        return coordinator is not None and coordinator.coordinator_id is not None
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock check reads its own per-event marks, which this transport does not make."""
 
@@ -238,6 +243,10 @@ class BulkConsumer(driver.Consumer):
         for tp in assigned:
             known[tp.partition] = (self._committed.get(tp), self._highwater(tp))
         return known
+
+    def connected(self) -> bool:
+        """Whether the group's coordinator is known: aiokafka forgets it as soon as it does not answer a heartbeat."""
+        return self._thread.coordinator_known()
 
     def _highwater(self, tp: TP) -> int | None:
         try:

@@ -94,7 +94,7 @@ def find_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Probl
     problems += _partition_problems(settings, topics)
     for topic in topics.values():
         problems += _policy_problems(settings, topic)
-    return problems + _size_problems(settings, topics)
+    return problems + _size_problems(settings, topics) + _time_problems(settings, topics)
 
 
 def _partition_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Problem]:
@@ -160,6 +160,22 @@ def _size_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Prob
         )
         remedy = _alter(settings.topic_deadletter, "max.message.bytes", str(_deadletter_bytes(source_bytes)))
         problems.append(Problem(settings.topic_deadletter, what, remedy, fatal=True))
+    return problems
+
+
+def _time_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Problem]:
+    """Scores carry their event's time: one that the input took and the scores refuse would end every worker."""
+    source, scores = topics.get(settings.topic_probabilities), topics.get(settings.topic_scores)
+    if source is None or scores is None or source.config is None or scores.config is None:
+        return []
+    if source.config.get("message.timestamp.type") == "LogAppendTime":  # the broker's own clock
+        return []
+    problems = []
+    for name in ("message.timestamp.after.max.ms", "message.timestamp.before.max.ms"):
+        wide, narrow = source.config.get(name), scores.config.get(name)
+        if wide is not None and narrow is not None and int(narrow) < int(wide):
+            what = f"the topic {scores.name} has {name}={narrow} and refuses times that {source.name} takes ({wide})"
+            problems.append(Problem(scores.name, what, _alter(scores.name, name, wide), fatal=True))
     return problems
 
 

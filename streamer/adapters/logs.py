@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 _QUIET = ("faust", "mode", "aiokafka", "kafka")  # their chatter at info level says nothing to an operator
 
+ERASE_LINE = "\r\033[K"
 REPEAT_INTERVAL_S = 10.0
 MAX_REMEMBERED = 1000  # templates; a message without one must not grow this for ever
 
@@ -66,8 +67,9 @@ class Seldom(logging.Filter):
 def configure_logging(worker: str, level: str, log_format: str) -> None:
     """Log to stderr; `auto` means text where stderr is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
+    erase = ERASE_LINE if sys.stderr.isatty() else ""  # the progress line, which is drawn anew each second
     if log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(logging.Formatter(f"{erase}%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(JsonFormatter(worker))
     handler.addFilter(_not_service_chatter)

@@ -54,9 +54,11 @@ def test_sigterm_while_the_broker_is_away(own_services: OwnServices, services: S
     stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts)
     try:
         (worker,) = stream.start("a")
+        assert worker.health()["kafka"] == "up"
         kafka.brokers[0].kill()
+        eventually(lambda: worker.health().get("kafka") == "down", 15, "health says so", worker.health)
         began = time.monotonic()
-        worker.terminate(20)
+        worker.terminate(28)
         took_s = time.monotonic() - began
         assert worker.exit_code == 0, f"it ended with {worker.exit_code}: {worker.log_tail()}"
         assert took_s < 25, f"it took {took_s:.1f} s: two commits of 5 s each may be waited for, no more"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,15 @@ async def _shrink(stream: Stream, max_message_bytes: str) -> None:
     )
     async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
         await admin.alter_configs([resource])
+
+
+def test_a_port_that_is_taken_is_one_sentence(bare: Stream):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        worker = bare.worker("a")
+        worker.port = taken.getsockname()[1]
+        worker._settings["metrics_port"] = worker.port
+        worker.start()
+        assert worker.wait_exit(SAID_WITHIN_S) == 1, worker.log()[-2000:]
+    assert "TAGSTREAM_METRICS_PORT" in worker.log() and "Traceback" not in worker.log(), worker.log()[-2000:]

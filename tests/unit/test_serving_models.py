@@ -78,7 +78,7 @@ async def test_another_vocabulary_is_refused_on_a_running_topic():
 
 async def test_no_model_anywhere_waits_and_says_so():
     desk = await Desk(champion=None).started()
-    assert not desk.control.ready and "train and promote one" in desk.status.model_failure
+    assert not desk.control.ready and "no champion" in desk.status.model_failure
     desk.loader.named = MODEL
     await desk.control.refresh()
     assert desk.control.ready and desk.status.model_failure == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer.core.errors import TagstreamError
-from streamer.settings import Settings, load_settings
+from streamer.settings import Settings, load_settings, misspelt_variables
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -69,3 +69,24 @@ def test_every_setting_says_what_it_is():
 def test_the_readme_has_every_setting_and_no_other():
     named = set(re.findall(r"\| `TAGSTREAM_([A-Z_]+)`", README.read_text(encoding="utf-8")))
     assert {name.upper() for name in Settings.model_fields} <= named
+
+
+@pytest.mark.parametrize("name", ["", "tracks.probabilities"])
+def test_topics_that_are_not_four_are_refused(monkeypatch, name):
+    monkeypatch.setenv("TAGSTREAM_TOPIC_TAGS", name)
+    with pytest.raises(TagstreamError, match="four different names"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"), [("REDIS_URL", "localhost:6379", "redis://"), ("DEVICE", "gpu", "")]
+)
+def test_values_that_would_fail_later_are_refused_at_once(monkeypatch, name, value, says):
+    monkeypatch.setenv(f"TAGSTREAM_{name}", value)
+    with pytest.raises(TagstreamError, match=f"TAGSTREAM_{name} is not usable.*{says}"):
+        load_settings()
+
+
+def test_a_misspelt_variable_is_told():
+    told = misspelt_variables({"TAGSTREAM_BATCHMAX": "3", "TAGSTREAM_LINGER_S": "1", "TAGSTREAM_CACHE_DIR": "x"})
+    assert told == ["TAGSTREAM_BATCHMAX is no setting: did you mean TAGSTREAM_BATCH_MAX?"]

@@ -70,6 +70,16 @@ def test_dead_letter_topic_that_could_not_take_the_largest_input_is_fatal():
     assert f"max.message.bytes={DEADLETTER_MAX_BYTES}" in problem.remedy
 
 
+@pytest.mark.parametrize("name", ["message.timestamp.after.max.ms", "message.timestamp.before.max.ms"])
+def test_scores_that_could_not_take_an_events_time_are_fatal(name):
+    topics = as_planned(probabilities={name: "7200000"}, scores={name: "3600000"})
+    (problem,) = find_problems(SETTINGS, topics)
+    assert problem.fatal and problem.topic == SETTINGS.topic_scores and f"{name}=7200000" in problem.remedy
+    assert find_problems(SETTINGS, as_planned(probabilities={name: "1"}, scores={name: "2"})) == []
+    stamped = {name: "7200000", "message.timestamp.type": "LogAppendTime"}
+    assert find_problems(SETTINGS, as_planned(probabilities=stamped, scores={name: "1"})) == []
+
+
 def test_weaker_problems_do_not_stop_a_worker():
     topics = as_planned(
         replication=3,
