@@ -71,6 +71,13 @@ return written
 """
 
 
+# KEYS: model. ARGV: version. An empty name names nothing.
+NAME_MODEL = """
+local now = redis.call('GET', KEYS[1])
+if not now or now == '' then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
+
+
 def redis_client(settings: Settings, retries: int = 1) -> "Redis":
     """An asyncio client of the deployment's Redis, with bounded waits and no hidden retries but the one."""
     options: dict[str, Any] = {}
@@ -102,7 +109,7 @@ class RedisStore:
         return await self._ask(self._redis.get(self._keys.model)) or None
 
     async def name_model(self, model: str) -> None:
-        await self._ask(self._redis.setnx(self._keys.model, model))
+        await self._ask(self._redis.eval(NAME_MODEL, 1, self._keys.model, model))
 
     async def read(self, model: str, version: str | None) -> Snapshot:
         transaction = self._redis.pipeline(transaction=True)

@@ -150,6 +150,9 @@ async def test_a_model_is_named_only_where_none_is(store, ops, keys):
     await store.name_model(MODEL)
     await store.name_model("another")
     assert await store.active_model() == MODEL == await ops.get(keys.model)
+    await ops.set(keys.model, "")
+    await store.name_model("another")
+    assert await store.active_model() == "another", "an empty name names nothing"
 
 
 async def test_restore_writes_only_what_is_absent(store, ops, keys):
