@@ -11,7 +11,7 @@ from tests.harness import Stream, eventually
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 
-@pytest.mark.parametrize(("how", "away_s"), [("terminate", 10.0), ("kill", 1.0)])
+@pytest.mark.parametrize(("how", "away_s"), [("terminate", 10.0), pytest.param("kill", 1.0, marks=pytest.mark.slow)])
 def test_a_broker_that_comes_back(how, away_s, own_services: OwnServices, services: Services, artefacts, tmp_path):
     kafka = own_services(redis=False)
     stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts)

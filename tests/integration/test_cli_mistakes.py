@@ -114,7 +114,7 @@ USAGES = {  # mistyped: the usage is shown
 }
 WORKERS = {  # a worker that shall not wait: the last but one line of its log says why
     "worker --fail-fast": r"no Kafka broker answers at 127\.0\.0\.1:\d+",
-    "MODELS_DIR=empty worker --fail-fast": "train and promote one",
+    "MODELS_DIR=empty worker --fail-fast": "train one and promote it",
 }
 
 
