@@ -181,10 +181,7 @@ class Lifecycle:
             "refusal": status.refusal,
             "model_failure": status.model_failure,
         }
-        if self._serving.ready:
-            serving = self._serving.current()
-            fields |= {"model": serving.model.version, "thresholds": serving.table.version}
-        return fields
+        return fields | self._versions()
 
     async def stop(self) -> None:
         """Close everything down; called when Kafka has been left."""
@@ -194,7 +191,7 @@ class Lifecycle:
         try:
             await self._sink.stop()
         except (KafkaError, TimeoutError) as error:
-            log.warning("the producer did not close: %s", error or type(error).__name__)
+            log.warning("the producer did not close: %s", str(error) or type(error).__name__)
         with suppress(StoreUnavailable):
             await self._store.farewell()
         await self._store.close()
@@ -206,16 +203,34 @@ class Lifecycle:
             return {}
         return self.consumer.positions()
 
+    def _connected(self) -> bool:
+        return self.consumer is not None and self.consumer.connected()
+
+    def _versions(self) -> dict[str, str]:
+        """The model and the thresholds in use; empty before the first."""
+        if not self._serving.ready:
+            return {}
+        serving = self._serving.current()
+        return {"model": serving.model.version, "thresholds": serving.table.version}
+
+    def _lag_by_partition(self) -> dict[int, int]:
+        """Records not committed yet, of the assigned partitions whose end is known."""
+        return {
+            partition: max(0, end - (committed or 0))
+            for partition, (committed, end) in self._positions().items()
+            if end is not None
+        }
+
     def lag_records(self) -> int:
         """Records of the assigned partitions that are not committed yet."""
-        return sum(max(0, end - (committed or 0)) for committed, end in self._positions().values() if end is not None)
+        return sum(self._lag_by_partition().values())
 
     def health(self) -> dict[str, object]:
         """`live`: nothing has failed. `ready`: a model is served and partitions are assigned."""
         pipeline = self.pipeline
         failed = pipeline is not None and pipeline.failed.done()
         partitions = sorted(self._positions())
-        connected = self.consumer is not None and self.consumer.connected()
+        connected = self._connected()
         status = self._serving.status
         report: dict[str, object] = {
             "live": not failed,
@@ -228,10 +243,7 @@ class Lifecycle:
             "refusal": status.refusal,
             "model_failure": status.model_failure,
         }
-        if self._serving.ready:
-            serving = self._serving.current()
-            report |= {"model": serving.model.version, "thresholds": serving.table.version}
-        return report
+        return report | self._versions()
 
     def progress_line(self) -> str:
         """One line for a terminal."""
@@ -245,12 +257,10 @@ class Lifecycle:
     def metric_families(self) -> Iterable[Metric]:
         """What /metrics reads at scrape time."""
         status = self._serving.status
-        positions = self._positions()
-        lag = [(str(p), max(0, end - (done or 0))) for p, (done, end) in positions.items() if end is not None]
+        lag = [(str(partition), records) for partition, records in self._lag_by_partition().items()]
         yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
-        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(positions))
-        connected = self.consumer is not None and self.consumer.connected()
-        yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(connected))
+        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(self._positions()))
+        yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(self._connected()))
         yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
         yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)

@@ -177,7 +177,7 @@ class BulkConsumer(driver.Consumer):
             try:
                 return await self.perform_seek()
             except Exception as error:  # the partitions may be taken away under it
-                log.info("seek during a rebalance: %s", error or type(error).__name__)
+                log.info("seek during a rebalance: %s", str(error) or type(error).__name__)
             if not self.flow_active:
                 return  # Faust seeks before the flow begins again
             await asyncio.sleep(SEEK_RETRY_S)

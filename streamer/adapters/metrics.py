@@ -3,7 +3,7 @@
 Names and labels are part of what operators rely on: additive only.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -129,11 +129,9 @@ def counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=value)
 
 
-def gauges_by(
-    name: str, text: str, label: str, values: Iterable[tuple[str, float]], convert: Callable[[float], float] = float
-) -> GaugeMetricFamily:
+def gauges_by(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> GaugeMetricFamily:
     """One gauge with a sample per label value."""
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values:
-        family.add_metric([key], convert(value))
+        family.add_metric([key], value)
     return family

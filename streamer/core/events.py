@@ -38,7 +38,6 @@ class Code(StrEnum):
     FINGERPRINT_MISMATCH = "fingerprint-mismatch"
     BAD_TRACK_ID = "bad-track-id"
     KEY_MISMATCH = "key-mismatch"
-    OUTPUT_REFUSED = "output-refused"  # Kafka refused this record's output, and only this record's
 
 
 class Rejected(Exception):
