@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,26 +77,40 @@ def new_cluster_id() -> str:
 
 
 @dataclass(frozen=True)
+class Listener:
+    """A further address of a broker; clients that come in by it are sent to `advertised_port`, a proxy's say."""
+
+    name: str
+    port: int
+    advertised_port: int
+
+
+@dataclass(frozen=True)
 class Node:
     """Where one broker-and-controller listens."""
 
     node_id: int
     port: int
     controller_port: int
+    more: tuple[Listener, ...] = ()
 
 
-def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
-    """The configuration of `node` in a cluster of `nodes`."""
+def server_properties(node: Node, nodes: Sequence[Node], data: Path, overrides: Mapping[str, object] = {}) -> str:
+    """The configuration of `node` in a cluster of `nodes`; `overrides` win."""
+    more_listeners = "".join(f",{one.name}://127.0.0.1:{one.port}" for one in node.more)
+    more_advertised = "".join(f",{one.name}://127.0.0.1:{one.advertised_port}" for one in node.more)
+    more_protocols = "".join(f",{one.name}:PLAINTEXT" for one in node.more)
     copies = min(3, len(nodes))
     in_sync = max(1, copies - 1)
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node.node_id,
         "controller.quorum.voters": ",".join(f"{n.node_id}@127.0.0.1:{n.controller_port}" for n in nodes),
-        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}{more_listeners}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}{more_advertised}",
+        "inter.broker.listener.name": "PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{more_protocols}",
         "log.dirs": data,
         # A misspelt topic is an error, as it should be in production.
         "auto.create.topics.enable": "false",
@@ -122,6 +136,7 @@ def server_properties(node: Node, nodes: Sequence[Node], data: Path) -> str:
         # Its default is 128 MiB of a heap that has 512.
         "log.cleaner.dedupe.buffer.size": 16 * MIB,
     }
+    settings |= overrides
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
@@ -129,7 +144,15 @@ class KafkaBroker(LocalProcess):
     """One broker on 127.0.0.1, a controller too, with its own data folder."""
 
     def __init__(
-        self, *, folder: Path, node: Node, nodes: Sequence[Node], cluster_id: str, die_with_parent: bool
+        self,
+        *,
+        folder: Path,
+        node: Node,
+        nodes: Sequence[Node],
+        cluster_id: str,
+        die_with_parent: bool,
+        overrides: Mapping[str, object] = {},
+        format_arguments: Sequence[str] = (),
     ) -> None:
         super().__init__(folder=folder, die_with_parent=die_with_parent)
         self.node = node
@@ -139,6 +162,8 @@ class KafkaBroker(LocalProcess):
         self.bootstrap = f"127.0.0.1:{node.port}"
         self.name = f"kafka-{node.node_id}"
         self.title = "Kafka" if len(nodes) == 1 else f"Kafka broker {node.node_id}"
+        self._overrides = dict(overrides)
+        self._format_arguments = list(format_arguments)
         self._data = self.folder / "data"
         self._properties = self.folder / "server.properties"
         self._log4j2 = self.folder / "log4j2.properties"
@@ -152,12 +177,15 @@ class KafkaBroker(LocalProcess):
 
     def prepare(self) -> None:
         """Write the configuration; format the data folder where it is new."""
-        self._properties.write_text(server_properties(self.node, self.nodes, self._data))
+        self._properties.write_text(server_properties(self.node, self.nodes, self._data, self._overrides))
         self._log4j2.write_text(LOG4J2)
         if (self._data / "meta.properties").exists():
             return
         done = subprocess.run(
-            [*self._java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", self._properties],
+            [
+                *self._java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", self._properties,
+                *self._format_arguments,
+            ],
             capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL,
             cwd=self.folder,
         )  # fmt: skip
