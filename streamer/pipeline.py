@@ -49,6 +49,7 @@ from streamer.ports import (
     Sink,
 )
 
+SCORER, HAND_OVER, ACKNOWLEDGEMENT = "the scorer", "Kafka to take outputs", "Kafka to acknowledge outputs"
 IN_FLIGHT_MICRO_BATCHES = 6  # one filling, one scoring, one publishing, three waiting for their acknowledgements
 
 
@@ -73,6 +74,8 @@ class _Flight:
     tickets: list[tuple[Watermark, int]]  # one per span
     epoch: int
     dispatched_s: float
+    waits_for: str = SCORER
+    waits_since_s: float = 0.0
     whole: bool = True  # False when some of its outputs were not handed over any more
     report: BatchReport = field(default_factory=BatchReport)
 
@@ -112,7 +115,7 @@ class Pipeline:
         self._linger: asyncio.TimerHandle | None = None
         self._dispatched: asyncio.Queue[_Flight] = asyncio.Queue()
         self._scored: asyncio.Queue[tuple[_Flight, Serving, NDArray[np.float16]]] = asyncio.Queue()
-        self._in_flight = 0
+        self._in_flight: dict[int, _Flight] = {}  # oldest first
         self._idle = asyncio.Event()
         self._idle.set()
         self._given_up = -1  # the last epoch of which nothing more goes out
@@ -217,7 +220,8 @@ class Pipeline:
         flight = _Flight(micro, tickets, self.epoch, self._clock.monotonic_s())
         flight.report.stage_s["decode"] = micro.decode_s
         flight.report.stage_s["fill"] = flight.dispatched_s - micro.opened_at_s
-        self._in_flight += 1
+        flight.waits_since_s = flight.dispatched_s
+        self._in_flight[id(flight)] = flight
         self._idle.clear()
         self._dispatched.put_nowait(flight)
 
@@ -234,11 +238,12 @@ class Pipeline:
     async def _score_loop(self) -> None:
         while True:
             flight = await self._dispatched.get()
-            started_s = self._clock.monotonic_s()
+            started_s = flight.waits_since_s = self._clock.monotonic_s()
             serving = self._serving.current()  # one model and one table for the whole micro-batch
             scores = await self._score(serving, flight.batch.probabilities[: flight.batch.n_rows])
+            flight.waits_for, flight.waits_since_s = HAND_OVER, self._clock.monotonic_s()
             flight.report.stage_s["wait"] = started_s - flight.dispatched_s
-            flight.report.stage_s["score"] = self._clock.monotonic_s() - started_s
+            flight.report.stage_s["score"] = flight.waits_since_s - started_s
             self._scored.put_nowait((flight, serving, scores))
 
     async def _score(self, serving: Serving, probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
@@ -291,6 +296,7 @@ class Pipeline:
                 "encode": encoded_s - decided_s,
                 "send": sent_s - encoded_s,
             }
+            flight.waits_for, flight.waits_since_s = ACKNOWLEDGEMENT, sent_s
             self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
 
     async def _publish(
@@ -340,11 +346,18 @@ class Pipeline:
         """The next offset that may be committed, by partition of the input topic."""
         return {partition: mark.value for partition, mark in self._watermarks.items() if mark.value is not None}
 
+    def waiting_for(self, partition: int) -> tuple[str, float] | None:
+        """What the oldest micro-batch of this partition waits for, and since when (monotonic); None without one."""
+        for flight in self._in_flight.values():
+            if any(span.partition == partition for span in flight.batch.spans):
+                return flight.waits_for, flight.waits_since_s
+        return None
+
     def _release(self, flight: _Flight) -> None:
         flight.batch.clear()
         self._free.put_nowait(flight.batch)
-        self._in_flight -= 1
-        if self._in_flight == 0:
+        del self._in_flight[id(flight)]
+        if not self._in_flight:
             self._idle.set()
 
     # Around it: the end of an epoch, failure, the end -------------------------------------------------------------
