@@ -29,6 +29,7 @@ from streamer.adapters.metrics import PrometheusMetrics
 from streamer.bootstrap import compose
 from streamer.core.batch import RecordBatch
 from streamer.core.errors import TagstreamError
+from streamer.core.lease import Lease
 from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline
 from streamer.settings import Settings, misspelt_variables
@@ -80,12 +81,15 @@ class WorkerApp(faust.App):
 class LifecycleService(Service):
     """Runs `Lifecycle` inside Faust's service tree: before the consumer starts, and until after it has stopped."""
 
-    def __init__(self, app: WorkerApp, lifecycle: Lifecycle, channel: Any, settings: Settings, **kwargs: Any) -> None:
+    def __init__(
+        self, app: WorkerApp, lifecycle: Lifecycle, channel: Any, settings: Settings, lease: Lease, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.app = app
         self.lifecycle = lifecycle
         self._channel = channel
         self._settings = settings
+        self._lease = lease
 
     async def on_start(self) -> None:
         try:
@@ -102,6 +106,7 @@ class LifecycleService(Service):
         consumer = self.app.consumer
         assert isinstance(consumer, BulkConsumer)
         consumer.intake = pipeline
+        consumer.lease = self._lease
         consumer.deliver = self._channel.put
         consumer.drain_s = self._settings.drain_s
         self.lifecycle.consumer = consumer
@@ -200,9 +205,9 @@ def create_app(settings: Settings, *, fail_fast: bool = False) -> WorkerApp:
         worker_redirect_stdouts=False,
     )
     app.transport = BulkTransport([URL(url) for url in bootstrap], app)
-    lifecycle, metrics = compose(settings, fail_fast=fail_fast)
+    lifecycle, metrics, lease = compose(settings, fail_fast=fail_fast)
     channel = app.channel(maxsize=CHANNEL_RECORD_BATCHES)
-    app.lifecycle_service = LifecycleService(app, lifecycle, channel, settings)
+    app.lifecycle_service = LifecycleService(app, lifecycle, channel, settings, lease)
     app.topics.add(app.topic(settings.topic_probabilities, key_type=bytes, value_type=bytes))
     _add_agent(app, channel, lifecycle)
     _add_pages(app, lifecycle, metrics)

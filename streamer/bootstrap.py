@@ -13,18 +13,20 @@ from streamer.adapters.redis_store import RedisStore
 from streamer.adapters.state_store import StateStore
 from streamer.adapters.torch_scorer import RegistryLoader
 from streamer.core.events import JSON_CONTENT_TYPE
+from streamer.core.lease import Lease
 from streamer.lifecycle import Lifecycle, SystemClock
 from streamer.pipeline import Pipeline, PipelineSettings
 from streamer.serving import ServingControl
 from streamer.settings import Settings
 
 
-def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, PrometheusMetrics]:
+def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, PrometheusMetrics, Lease]:
     """Make a worker's parts; nothing connects yet. Call inside the event loop."""
     clock = SystemClock()
     metrics = PrometheusMetrics(clock)
     store = RedisStore(settings)
-    sink = KafkaSink(settings)
+    lease = Lease(settings.session_timeout_s)
+    sink = KafkaSink(settings, lease)
     loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
     serving = ServingControl(store, loader, StateStore(settings.state_dir, settings.worker), clock)
 
@@ -43,7 +45,7 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
             lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions,
         )
 
-    return Lifecycle(settings, store, serving, sink, metrics, build_pipeline, fail_fast), metrics
+    return Lifecycle(settings, store, serving, sink, metrics, build_pipeline, fail_fast), metrics, lease
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:

@@ -16,14 +16,16 @@ Knows the pipeline only as an `Intake`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streamer.adapters.membership import keep_lease
 from streamer.core.batch import RecordBatch
+from streamer.core.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ class Intake(Protocol):
 
 class BulkConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka's consumer on its own thread; a commit that fails is tried again later instead of crashing."""
+
+    async def on_start(self) -> None:
+        """Connect; from then on the lease follows what the group's coordinator says."""
+        await super().on_start()
+        keep_lease(self._ensure_consumer()._coordinator, cast(BulkConsumer, self.consumer).lease)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
@@ -119,6 +126,7 @@ class BulkConsumer(driver.Consumer):
     """Faust's consumer, by record batches."""
 
     intake: Intake | None = None  # set by the worker before Kafka is joined
+    lease: Lease
     deliver: Callable[[RecordBatch], Awaitable[None]]
     drain_s: float
 
@@ -190,6 +198,10 @@ class BulkConsumer(driver.Consumer):
             log.warning(
                 "not everything in flight was acknowledged within %g s; it will be delivered again", self.drain_s
             )
+            self.lease.end()  # what the producer still holds must not go out behind the next owner's
+            if not self.app.should_stop:
+                log.error("cannot go on: the partitions are being taken away with outputs in flight")
+                cast(Any, self.app).end(1)
         await self.maybe_wait_for_commit_to_finish()
         await self.force_commit()
         self.intake.forget()

@@ -18,7 +18,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from streamer.adapters.kafka_client import client_options
+from streamer.adapters.produce_gate import LeaseLost, ProduceGate
 from streamer.core.errors import TagstreamError
+from streamer.core.lease import Lease
 from streamer.core.outputs import OutputRecord
 from streamer.settings import Settings
 
@@ -38,7 +40,8 @@ class SendFailed(TagstreamError):
 class KafkaSink:
     """`streamer.ports.Sink` on aiokafka."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lease: Lease) -> None:
+        self.gate = ProduceGate(lease)
         self._options = client_options(settings)
         self._producer: AIOKafkaProducer | None = None
 
@@ -57,6 +60,7 @@ class KafkaSink:
         except BaseException:
             await producer.stop()
             raise
+        self.gate.install(producer)
         self._producer = producer
 
     async def send(self, topic: str, partition: int | None, records: Sequence[OutputRecord]) -> Awaitable[None]:
@@ -155,5 +159,7 @@ async def _acknowledged(topic: str, partition: int | None, futures: Sequence[Any
 
 
 def _failed(topic: str, partition: int | None, error: KafkaError) -> SendFailed:
+    if isinstance(error, LeaseLost):
+        return SendFailed(str(error.args[0]))
     where = topic if partition is None else f"{topic}/{partition}"
     return SendFailed(f"Kafka refused output for {where}: {type(error).__name__}: {error}")
