@@ -1,0 +1,213 @@
+"""What a stream left behind, read back from Kafka, and the name of every way in which it may be wrong.
+
+Contents are kept once, however often they occur: a load has few different bodies, so hundreds of thousands of records
+fit, and whatever depends on contents alone is checked once for each that differs.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from ops.kafka_io import read_topic
+from streamer.settings import Settings
+
+BAD_KEY = "bad-"  # keys of events that can never be decided
+SHOWN = 5
+
+Source = tuple[int, int]  # partition and offset of the input
+Offsets = dict[TopicPartition, int]
+Sample = tuple[Offsets, Offsets]  # what was committed and, read after it, where the output topics ended
+
+
+class Kind(StrEnum):
+    """What a violation is called: a test of a broken worker names the check that must see it."""
+
+    LOST = "lost"  # neither decided nor dead-lettered; a withdrawal without its tombstone
+    TWICE = "decided and dead-lettered"
+    STRANGE = "output of nothing"  # of an input that was never produced
+    WRONGLY_DEAD = "wrongly dead-lettered"  # or decided, where it can never be
+    CHANGED = "dead letter changed"
+    MALFORMED = "malformed"
+    MISPLACED = "misplaced"  # another partition or key than its input's
+    WRONG_ID = "wrong decision-id"
+    OUT_OF_ORDER = "out of order"
+    NOT_NEWEST = "not the newest"  # what compaction would keep of a track is not of its newest input
+    COMMITTED_EARLY = "committed early"  # before its outputs were in the log
+    COMMIT_WENT_BACK = "commit went back"
+    NO_SCORES = "no scores retained"
+    WRONG_SCORES = "wrong scores"  # not what the model it names gives for the input
+    BAD_TABLE = "bad table"  # a stored table that is not whole, not valid, not canonical or not its own hash
+    UNKNOWN_TABLE = "unknown table"  # one that is not stored
+    UNWRITTEN_TABLE = "unwritten table"  # one that follows from nothing that anybody wrote
+    NOT_REPRODUCIBLE = "not reproducible"
+
+
+class Violation(AssertionError):
+    """The contract is broken; `kind` says how."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+
+
+class Input(NamedTuple):
+    """One record of the input topic."""
+
+    key: str
+    body: bytes | None  # the value without `lead`; None for a withdrawal
+    headers: tuple[tuple[str, bytes], ...] = ()
+    has_lead: bool = True
+
+    @property
+    def value(self) -> bytes | None:
+        """As it was produced."""
+        return self.body if self.body is None or not self.has_lead else lead(self.key) + self.body
+
+
+class Output(NamedTuple):
+    """One decision or score record as found in its topic."""
+
+    source: Source
+    partition: int
+    position: int  # its own offset
+    at_ms: int
+    track: str
+    model: str
+    thresholds: str
+    identity: str
+    content: bytes  # scores: the value; decisions: their tags and scores as JSON
+
+
+class Tombstone(NamedTuple):
+    """A null value in one of the compacted topics: it tells nothing but its key."""
+
+    partition: int
+    position: int
+    track: str
+
+
+class DeadLetter(NamedTuple):
+    """One record of the dead-letter topic."""
+
+    source: Source
+    partition: int
+    position: int
+    key: str
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def code(self) -> str:
+        """Why: the last header of that name, as an event may bring one of its own."""
+        return dict(self.headers).get("error.code", b"").decode("utf-8", "replace")
+
+
+@dataclass
+class Evidence:
+    """Everything the topics hold, in the order of each partition."""
+
+    topics: tuple[str, str, str, str] = ("in", "tags", "scores", "dead")
+    inputs: dict[Source, Input] = field(default_factory=dict)
+    decisions: list[Output] = field(default_factory=list)
+    scores: list[Output] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    gone_tags: list[Tombstone] = field(default_factory=list)
+    gone_scores: list[Tombstone] = field(default_factory=list)
+
+
+def lead(key: str) -> bytes:
+    """What the value of an event begins with; what comes after it is one of few bodies."""
+    return b'{"track_id":' + orjson.dumps(key)
+
+
+def few(strange: Sequence[object] | set) -> str:
+    """How many, and the first of them."""
+    return f"{len(strange)}, the first {sorted(strange)[:SHOWN]}"  # type: ignore[type-var]
+
+
+async def gather(settings: Settings) -> Evidence:
+    """Read all four topics."""
+    names = settings.topic_probabilities, settings.topic_tags, settings.topic_scores, settings.topic_deadletter
+    found, pool = Evidence(topics=names), {}
+    await asyncio.gather(
+        _each(settings, names[0], lambda record: _keep_input(found, pool, record)),
+        _each(settings, names[1], lambda record: _keep_decision(found, pool, record)),
+        _each(settings, names[2], lambda record: _keep_scores(found, pool, record)),
+        _each(settings, names[3], lambda record: found.dead.append(_dead_letter(record, names[0]))),
+    )
+    return found
+
+
+async def _each(settings: Settings, topic: str, keep) -> None:
+    async for record in read_topic(settings, topic, from_start=True, follow=False):
+        keep(record)
+
+
+def _keep_input(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
+    key, value = _text(record.key), record.value
+    start = lead(key)
+    has_lead = value is not None and value.startswith(start)
+    body = value[len(start) :] if has_lead else value
+    body = None if body is None else pool.setdefault(body, body)
+    found.inputs[record.partition, record.offset] = Input(key, body, tuple(record.headers), has_lead)
+
+
+def _keep_decision(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
+    if record.value is None:
+        found.gone_tags.append(Tombstone(record.partition, record.offset, _text(record.key)))
+        return
+    try:
+        body = orjson.loads(record.value)
+        origin = body["source"]
+        source, content = (origin["partition"], origin["offset"]), orjson.dumps((body["tags"], body["scores"]))
+        told = origin["topic"], origin["row"], body["track_id"], body["model"], body["thresholds"]
+        out = _output(record, source, pool.setdefault(content, content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Violation(Kind.MALFORMED, f"decision {record.partition}/{record.offset}: {error!r}") from None
+    wanted = found.topics[0], 0, out.track, out.model, out.thresholds
+    if told != wanted:
+        raise Violation(Kind.MALFORMED, f"decision {record.partition}/{record.offset} says {told}, not {wanted}")
+    found.decisions.append(out)
+
+
+def _keep_scores(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
+    if record.value is None:
+        found.gone_scores.append(Tombstone(record.partition, record.offset, _text(record.key)))
+        return
+    source = _source(dict(record.headers), found.topics[0], record)
+    found.scores.append(_output(record, source, pool.setdefault(record.value, record.value)))
+
+
+def _dead_letter(record: ConsumerRecord, topic: str) -> DeadLetter:
+    headers = tuple(record.headers)
+    source = _source(dict(headers), topic, record)
+    return DeadLetter(source, record.partition, record.offset, _text(record.key), record.value, headers)
+
+
+def _source(headers: Mapping[str, bytes], topic: str, record: ConsumerRecord) -> Source:
+    try:
+        named, partition, offset, row = headers["source"].decode().rsplit("/", 3)
+        if (named, row) != (topic, "0"):
+            raise ValueError(f"{named} row {row}")
+        return int(partition), int(offset)
+    except (KeyError, ValueError) as error:
+        where = f"{record.topic}/{record.partition}/{record.offset}"
+        raise Violation(Kind.MALFORMED, f"the source of {where}: {error!r}") from None
+
+
+def _output(record: ConsumerRecord, source: Source, content: bytes) -> Output:
+    headers = {name: value.decode() for name, value in record.headers}
+    return Output(
+        source, record.partition, record.offset, record.timestamp, _text(record.key),
+        headers.get("model", ""), headers.get("thresholds", ""), headers.get("decision-id", ""), content,
+    )  # fmt: skip
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode("utf-8", "backslashreplace")
