@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 CHANNEL_RECORD_BATCHES = 8  # waiting for the agent; each at most FETCH_BYTES
 FETCH_BYTES = 4 << 20  # per partition and fetch
 REQUEST_TIMEOUT_S = 30.0
+LONGEST_PAUSE_S = 7 * 24 * 3600.0  # between polls: a worker that waits keeps its partitions; a stall is our own affair
 STOP_BY_FORCE_S = 29.0  # after SIGTERM; an orchestrator kills at 30
 PROGRESS_S = 1.0
 
@@ -192,6 +193,7 @@ def create_app(settings: Settings, *, fail_fast: bool = False) -> WorkerApp:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.heartbeat_s,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.session_timeout_s),
+        broker_max_poll_interval=LONGEST_PAUSE_S,
         broker_commit_interval=settings.commit_interval_s,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,

@@ -7,11 +7,13 @@ from aiokafka.partitioner import murmur2
 
 from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
+from streamer.adapters.kafka_records import UNREADABLE_CONTENT_TYPE, UnreadableBatchDecoder
 from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.metrics import PrometheusMetrics
 from streamer.adapters.redis_store import RedisStore
 from streamer.adapters.state_store import StateStore
 from streamer.adapters.torch_scorer import RegistryLoader
+from streamer.core.breaker import Breaker
 from streamer.core.events import JSON_CONTENT_TYPE
 from streamer.core.lease import Lease
 from streamer.lifecycle import Lifecycle, SystemClock
@@ -26,6 +28,9 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
     metrics = PrometheusMetrics(clock)
     store = RedisStore(settings)
     lease = Lease(settings.session_timeout_s)
+    breaker = Breaker(
+        settings.breaker_share, settings.breaker_inputs, settings.breaker_window_s, settings.breaker_resume_s
+    )
     sink = KafkaSink(settings, lease)
     loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
     serving = ServingControl(store, loader, StateStore(settings.state_dir, settings.worker), clock)
@@ -36,13 +41,14 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
         return Pipeline(
             pipeline_settings(settings),
             layout,
-            {JSON_CONTENT_TYPE: JsonEventDecoder(layout)},
+            {JSON_CONTENT_TYPE: JsonEventDecoder(layout), UNREADABLE_CONTENT_TYPE: UnreadableBatchDecoder()},
             JsonDecisionEncoder(layout),
             serving,
             sink,
             metrics,
             clock,
             lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions,
+            breaker,
         )
 
     return Lifecycle(settings, store, serving, sink, metrics, build_pipeline, fail_fast), metrics, lease

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client.core import Metric
 
 from streamer.adapters.kafka_sink import KafkaSink
+from streamer.adapters.kafka_topic_contract import message_limits
 from streamer.adapters.kafka_topics import inspect_topics
 from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
 from streamer.adapters.redis_store import RedisStore
@@ -77,6 +78,7 @@ class Lifecycle:
         self._metrics = metrics
         self._build_pipeline = build_pipeline
         self._fail_fast = fail_fast
+        self._resume_token: str | None = None
         self._started_at_s = time.time()
         self._rate = (time.monotonic(), 0, 0.0)  # when, tracks by then, tracks/s
         metrics.watch(self)
@@ -128,6 +130,7 @@ class Lifecycle:
         fatal = [str(problem) for problem in problems if problem.fatal]
         if fatal:
             raise TagstreamError(" ".join(fatal))
+        self._sink.obey_limits(message_limits(topics))
 
     async def _need_producer(self) -> None:
         try:
@@ -146,8 +149,19 @@ class Lifecycle:
                     await asyncio.wait_for(self._store.changed.wait(), self._settings.thresholds_poll_s)
                 self._store.changed.clear()
                 await self._serving.refresh()
+                await self._heed_resume()
         finally:
             listener.cancel()
+
+    async def _heed_resume(self) -> None:
+        """A worker that a surge of dead letters has paused goes on when an operator says so."""
+        try:
+            token = await self._store.resume_token()
+        except StoreUnavailable:
+            return  # told by `refresh`; asked again after the next interval
+        if token != self._resume_token and self.pipeline is not None and self.pipeline.paused:
+            self.pipeline.resume()
+        self._resume_token = token
 
     async def beat(self) -> None:
         """Heartbeat in Redis: each second, and right after every swap."""
@@ -180,6 +194,7 @@ class Lifecycle:
             "obeyed_at_ms": f"{status.obeyed_at_ms:.3f}",
             "refusal": status.refusal,
             "model_failure": status.model_failure,
+            "paused": self._paused(),
         }
         return fields | self._versions()
 
@@ -205,6 +220,10 @@ class Lifecycle:
 
     def _connected(self) -> bool:
         return self.consumer is not None and self.consumer.connected()
+
+    def _paused(self) -> str:
+        """Why nothing is taken in for now; empty while all is well."""
+        return self.pipeline.paused if self.pipeline is not None else ""
 
     def _versions(self) -> dict[str, str]:
         """The model and the thresholds in use; empty before the first."""
@@ -234,7 +253,11 @@ class Lifecycle:
         status = self._serving.status
         report: dict[str, object] = {
             "live": not failed,
-            "ready": not failed and not self.stopping and pipeline is not None and bool(partitions),
+            "ready": not failed
+            and not self.stopping
+            and pipeline is not None
+            and bool(partitions)
+            and not self._paused(),
             "partitions": partitions,
             "lag_records": self.lag_records() if connected else None,
             "kafka": "up" if connected else "down",
@@ -242,6 +265,7 @@ class Lifecycle:
             "thresholds_source": status.source,
             "refusal": status.refusal,
             "model_failure": status.model_failure,
+            "paused": self._paused(),
         }
         return report | self._versions()
 
@@ -263,6 +287,17 @@ class Lifecycle:
         yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(self._connected()))
         yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
+        yield gauge(
+            "tagstream_paused", "1 while a surge of dead letters has paused this worker", float(bool(self._paused()))
+        )
+        yield counter(
+            "tagstream_breaker_trips",
+            "Pauses for a surge of dead letters",
+            self.pipeline.pauses if self.pipeline else 0,
+        )
+        yield counter(
+            "tagstream_publishes_withheld", "Requests held until Kafka's group answered", self._sink.gate.withheld
+        )
         yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)
         yield counter("tagstream_thresholds_refused", "Tables refused whole", status.refused_tables)
         yield counter("tagstream_thresholds_restored", "Times Redis had lost model or thresholds", status.restored)

@@ -17,6 +17,7 @@ Knows nothing of Faust, Kafka clients, Redis, torch or JSON.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.batch import WITHDRAWN, MicroBatch, RecordBatch, Span
+from streamer.core.breaker import Breaker
 from streamer.core.decide import decide, tag_classes
 from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
 from streamer.core.layout import Layout
@@ -50,6 +52,9 @@ from streamer.ports import (
 )
 
 SCORER, HAND_OVER, ACKNOWLEDGEMENT = "the scorer", "Kafka to take outputs", "Kafka to acknowledge outputs"
+log = logging.getLogger(__name__)
+
+PAUSE_POLL_S = 0.1
 IN_FLIGHT_MICRO_BATCHES = 6  # one filling, one scoring, one publishing, three waiting for their acknowledgements
 
 
@@ -94,6 +99,7 @@ class Pipeline:
         metrics: Metrics,
         clock: Clock,
         partition_of: Callable[[bytes], int | None],
+        breaker: Breaker,
     ) -> None:
         self.epoch = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -107,6 +113,7 @@ class Pipeline:
         self._metrics = metrics
         self._clock = clock
         self._partition_of = partition_of
+        self._breaker = breaker
         self._watermarks: dict[int, Watermark] = {}
         self._free: asyncio.Queue[MicroBatch] = asyncio.Queue()
         for _ in range(IN_FLIGHT_MICRO_BATCHES):
@@ -137,6 +144,7 @@ class Pipeline:
     async def _take_in(self, batch: RecordBatch) -> None:
         start = 0
         while start < len(batch.records):
+            await self._while_paused(batch)
             if self._open is None:
                 micro = await self._free.get()
                 micro.opened_at_s = self._clock.monotonic_s()
@@ -152,6 +160,30 @@ class Pipeline:
             elif self._linger is None:
                 self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch_or_fail)
             await asyncio.sleep(0)  # polls, swaps and acknowledgements get their turn between micro-batches
+
+    async def _while_paused(self, batch: RecordBatch) -> None:
+        """Wait until the circuit is closed; an epoch that ends meanwhile keeps no one waiting."""
+        if not self._breaker.is_open(self._clock.monotonic_s()):
+            return
+        while self._breaker.is_open(self._clock.monotonic_s()):
+            if batch.epoch != self.epoch or self.failed.done():
+                return
+            await asyncio.sleep(PAUSE_POLL_S)
+        log.warning("taking in again after the surge of dead letters")
+
+    @property
+    def paused(self) -> str:
+        """Why nothing is taken in for now; empty while all is well."""
+        return self._breaker.why
+
+    @property
+    def pauses(self) -> int:
+        """How often that has happened."""
+        return self._breaker.trips
+
+    def resume(self) -> None:
+        """Take in again, whatever opened the circuit."""
+        self._breaker.close()
 
     def _close_if_empty(self) -> None:
         if self._open is not None and self._open.size == 0:
@@ -287,6 +319,8 @@ class Pipeline:
                 stamp.thresholds,
                 utc_text(self._clock.wall_ms()),
             )
+            self._reject_unpublishable(batch, decisions)
+            self._heed_surge(batch)
             encoded_s = self._clock.monotonic_s()
             sends = [self._publish(span, stamp, batch.track_ids, decisions, scores, flight) for span in batch.spans]
             acknowledgements = [one for many in await asyncio.gather(*sends) for one in many]
@@ -298,6 +332,25 @@ class Pipeline:
             }
             flight.waits_for, flight.waits_since_s = ACKNOWLEDGEMENT, sent_s
             self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
+
+    def _reject_unpublishable(self, micro: MicroBatch, decisions: Sequence[bytes]) -> None:
+        """A decision that its topic would never take makes its event a dead letter: its partition must go on."""
+        topic = self._settings.topic_tags
+        if self._sink.fits(topic, max(map(len, decisions), default=0)):
+            return
+        for row, (partition, _) in enumerate(micro.coordinates()):
+            if partition >= 0 and not self._sink.fits(topic, len(decisions[row])):
+                message = f"its decision has {len(decisions[row])} bytes, more than {topic} takes"
+                micro.reject_row(row, Rejected(Code.OUTPUT_REFUSED, message))
+
+    def _heed_surge(self, micro: MicroBatch) -> None:
+        """Dead letters in such numbers say that something else is broken: what comes next can wait."""
+        dead = sum(len(span.dead) for span in micro.spans)
+        if self._breaker.add(self._clock.monotonic_s(), micro.size, dead):
+            log.error(
+                "paused: %s (see `tagstream deadletter list`); `tagstream deadletter resume` ends the pause",
+                self._breaker.why,
+            )
 
     async def _publish(
         self,

@@ -81,6 +81,9 @@ class ServingSource(Protocol):
 class Sink(Protocol):
     """The output topics, written by an idempotent producer with acks=all."""
 
+    def fits(self, topic: str, value_bytes: int) -> bool:
+        """Whether the topic takes a record with a value of this size."""
+
     async def send(self, topic: str, partition: int | None, records: Sequence[OutputRecord]) -> Awaitable[None]:
         """Hand records over in order (None: partition by key); the awaitable returned ends at their acknowledgement.
 

@@ -63,6 +63,18 @@ class Settings(BaseSettings):
         12.0, gt=0, le=14, description="longest wait for what is in flight at SIGTERM or a rebalance, seconds"
     )
     thresholds_poll_s: float = Field(0.5, gt=0, le=60, description="seconds between polls of Redis, beside the push")
+    breaker_share: float = Field(
+        0.5, gt=0, le=1, description="share of inputs that become dead letters above which a worker pauses (1: never)"
+    )
+    breaker_inputs: int = Field(1000, ge=1, description="inputs within the window below which it never pauses")
+    breaker_window_s: float = Field(60.0, ge=1, le=3600, description="window over which that share is taken, seconds")
+    breaker_resume_s: float = Field(
+        300.0, ge=0, description="seconds until a paused worker tries again; 0 waits for `tagstream deadletter resume`"
+    )
+
+    stall_s: float = Field(
+        60.0, ge=4, le=3600, description="seconds with lag and no progress after which a worker ends; not ready at half"
+    )
 
     worker: str = Field(default_factory=_default_worker, description="this worker's name (host-pid)", max_length=200)
     metrics_host: str = Field("127.0.0.1", description="address that /metrics and /health listen on")

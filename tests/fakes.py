@@ -152,6 +152,10 @@ class FakeSink:
         self.open = asyncio.Event()
         self.open.set()
         self.waiting = 0
+        self.largest_value = 1 << 20
+
+    def fits(self, topic: str, value_bytes: int) -> bool:
+        return value_bytes <= self.largest_value
 
     async def send(self, topic: str, partition: int | None, records: Sequence[OutputRecord]) -> Awaitable[None]:
         self.waiting += 1

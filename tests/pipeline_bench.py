@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from streamer.core.batch import RecordBatch
+from streamer.core.breaker import Breaker
 from streamer.core.events import JSON_CONTENT_TYPE
 from streamer.pipeline import Pipeline, PipelineSettings
 from tests.fakes import (
@@ -24,12 +25,16 @@ INPUT, TAGS, SCORES, DEAD = "tracks.probabilities", "tracks.tags", "tracks.score
 class Bench:
     """One pipeline and everything around it; offsets are counted per partition."""
 
-    def __init__(self, batch_max: int, linger_s: float, partition_of: Callable[[bytes], int | None]) -> None:
+    def __init__(
+        self, batch_max: int, linger_s: float, partition_of: Callable[[bytes], int | None], least_inputs: int
+    ) -> None:
         self.scorer = FakeScorer()
         self.serving = FakeServingSource(self.scorer)
         self.sink = FakeSink()
         self.metrics = FakeMetrics()
         self.next_offset: dict[int, int] = {}
+        self.clock = FakeClock()
+        self.breaker = Breaker(share=0.5, least_inputs=least_inputs, window_s=60, resume_s=300)
         self._tracks = 0
         settings = PipelineSettings(INPUT, TAGS, SCORES, DEAD, "w-1", batch_max, linger_s)
         self.pipeline = Pipeline(
@@ -40,8 +45,9 @@ class Bench:
             self.serving,
             self.sink,
             self.metrics,
-            FakeClock(),
+            self.clock,
             partition_of,
+            self.breaker,
         )
 
     def tracks(self, count: int) -> list[bytes]:
@@ -69,10 +75,13 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    batch_max: int = 4, linger_s: float = 0.005, partition_of: Callable[[bytes], int | None] = lambda key: None
+    batch_max: int = 4,
+    linger_s: float = 0.005,
+    partition_of: Callable[[bytes], int | None] = lambda key: None,
+    least_inputs: int = 1000,
 ) -> AsyncIterator[Bench]:
     """A running pipeline, closed at the end with its scorer let go."""
-    made = Bench(batch_max, linger_s, partition_of)
+    made = Bench(batch_max, linger_s, partition_of, least_inputs)
     try:
         yield made
     finally:

@@ -3,16 +3,18 @@
 Faust's own producer is not idempotent and sends event by event. Order per partition holds because the pipeline
 awaits each `send` before the next of that partition, and aiokafka keeps one request per partition in flight.
 An idempotent producer repeats a request for as long as it takes, so a broker that is away is waited for; what comes
-out as `SendFailed` cannot be mended by waiting.
+out as `SendFailed` cannot be mended by waiting: a right that is missing, a limit that was lowered while the worker
+ran. Such a worker ends with its offsets uncommitted, and the next start reads limits and rights anew. A single record
+that is too large for its topic is told apart before it is sent (`fits`): its input can be dead-lettered.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -28,9 +30,15 @@ log = logging.getLogger(__name__)
 
 BATCH_BYTES = 900_000  # one record batch; under the broker's default limit of 1 MiB even when incompressible
 LARGE_COMPRESSION = DefaultRecordBatch.CODEC_ZSTD  # of a record beyond BATCH_BYTES: brokers measure what is compressed
-COMPRESSION = "snappy"  # per track 0.9 us and 45 % smaller; aiokafka's lz4, always at level 9, costs 14 us
+COMPRESSION = (
+    DefaultRecordBatch.CODEC_SNAPPY
+)  # per track 0.9 us and 45 % smaller; aiokafka's lz4, always at level 9, costs 14 us
 REQUEST_TIMEOUT_S = 40.0
 STOP_TIMEOUT_S = 5.0  # at the end nothing is left to flush, unless the broker is away: then it is not waited for
+
+
+RECORD_OVERHEAD_BYTES = 2048  # room for key, headers and framing around a decision's value
+OMITTED_HEADER = "value.omitted"  # of a dead letter too large for any topic: how many bytes are only at its source
 
 
 class SendFailed(TagstreamError):
@@ -44,6 +52,15 @@ class KafkaSink:
         self.gate = ProduceGate(lease)
         self._options = client_options(settings)
         self._producer: AIOKafkaProducer | None = None
+        self._limits: dict[str, int] = {}  # max.message.bytes by topic
+
+    def obey_limits(self, limits: Mapping[str, int]) -> None:
+        """Learn the largest message, in bytes, of the topics for which that is known."""
+        self._limits = dict(limits)
+
+    def fits(self, topic: str, value_bytes: int) -> bool:
+        """Whether a record with a value of this size can be written to the topic, counted before compression."""
+        return value_bytes + RECORD_OVERHEAD_BYTES <= self._limits.get(topic, BATCH_BYTES)
 
     async def start(self) -> None:
         """Connect; raises aiokafka's own errors."""
@@ -51,7 +68,7 @@ class KafkaSink:
             **self._options,
             acks="all",
             enable_idempotence=True,
-            compression_type=COMPRESSION,
+            compression_type="snappy",
             max_batch_size=BATCH_BYTES,
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
         )
@@ -75,16 +92,15 @@ class KafkaSink:
         return _acknowledged(topic, partition, futures)
 
     async def _send_batches(self, topic: str, partition: int, records: Sequence[OutputRecord]) -> list[Any]:
-        producer = self._require()
         futures = []
-        builder = producer.create_batch()
+        size = min(BATCH_BYTES, self._limits.get(topic, BATCH_BYTES))
+        builder = BatchBuilder(size, COMPRESSION)
         for record in records:
             if not self._append(builder, record):
                 builder.close()
                 futures.append(await self._enqueue(builder, topic, partition))
-                builder = producer.create_batch()
-                if not self._append(builder, record):
-                    raise SendFailed(f"a record for {topic} is larger than {BATCH_BYTES} bytes")
+                builder = BatchBuilder(size, COMPRESSION)
+                self._append(builder, record)  # a builder takes its first record whatever its size
         builder.close()
         futures.append(await self._enqueue(builder, topic, partition))
         return futures
@@ -114,13 +130,22 @@ class KafkaSink:
     async def _send_large(self, topic: str, record: OutputRecord) -> Any:
         """In a batch of its own, as small as can be: what came compressed, or through a larger limit, must go out.
 
-        `send` refuses by its size before compression, which the input topic has never seen.
+        `send` refuses by its size before compression, which the input topic has never seen. What cannot be made
+        small enough goes without its value, which stays at its source: a partition must not stand still for it.
         """
+        size = len(self._large_batch(record)._build())
+        if size > self._limits.get(topic, size):
+            omitted = (OMITTED_HEADER, str(len(record.value or b"")).encode())
+            log.warning("a dead letter of %d bytes does not fit into %s: its value is left at its source", size, topic)
+            record = record._replace(value=b"", headers=[*record.headers, omitted])
+        partition = murmur2(record.key or b"") & 0x7FFFFFFF
+        return await self._enqueue(self._large_batch(record), topic, partition % await self.partition_count(topic))
+
+    def _large_batch(self, record: OutputRecord) -> BatchBuilder:
         builder = BatchBuilder(BATCH_BYTES, LARGE_COMPRESSION)
         self._append(builder, record)
         builder.close()
-        partition = murmur2(record.key or b"") & 0x7FFFFFFF
-        return await self._enqueue(builder, topic, partition % await self.partition_count(topic))
+        return builder
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -162,4 +187,9 @@ def _failed(topic: str, partition: int | None, error: KafkaError) -> SendFailed:
     if isinstance(error, LeaseLost):
         return SendFailed(str(error.args[0]))
     where = topic if partition is None else f"{topic}/{partition}"
-    return SendFailed(f"Kafka refused output for {where}: {type(error).__name__}: {error}")
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return SendFailed(
+            f"Kafka refused output for {where}: it is larger than the max.message.bytes of the topic, which was "
+            "lowered while this worker ran; the next start reads it anew"
+        )
+    return SendFailed(f"Kafka refused output for {where}: {error}")

@@ -79,6 +79,12 @@ def _deadletter_bytes(input_max_bytes: int) -> int:
     return max(DEADLETTER_MAX_BYTES, input_max_bytes + MIB)
 
 
+def message_limits(topics: Mapping[str, Topic]) -> dict[str, int]:
+    """The largest message in bytes, by topic, of those whose settings may be read."""
+    known = {name: max_message_bytes(topic) for name, topic in topics.items()}
+    return {name: limit for name, limit in known.items() if limit is not None}
+
+
 def find_problems(settings: Settings, topics: Mapping[str, Topic]) -> list[Problem]:
     """Hold the topics that exist against the contract."""
     problems = [

@@ -13,6 +13,11 @@ class Keys:
     def model(self) -> str:
         return f"{self.prefix}model"
 
+    @property
+    def resume(self) -> str:
+        """Changes each time an operator lets paused workers go on."""
+        return f"{self.prefix}resume"
+
     def live(self, model: str) -> str:
         return f"{self.prefix}thresholds:{model}"
 

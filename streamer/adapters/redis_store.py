@@ -140,6 +140,10 @@ class RedisStore:
         transaction.expire(self._keys.worker(self._worker), HEARTBEAT_EXPIRES_S)
         await self._ask(transaction.execute())
 
+    async def resume_token(self) -> str | None:
+        """What `tagstream deadletter resume` last wrote: another value than before is a new request."""
+        return await self._ask(self._redis.get(self._keys.resume))
+
     async def farewell(self) -> None:
         """Take the heartbeat away: this worker has stopped on purpose."""
         await self._ask(self._redis.delete(self._keys.worker(self._worker)))

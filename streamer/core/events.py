@@ -38,6 +38,8 @@ class Code(StrEnum):
     FINGERPRINT_MISMATCH = "fingerprint-mismatch"
     BAD_TRACK_ID = "bad-track-id"
     KEY_MISMATCH = "key-mismatch"
+    UNREADABLE = "unreadable"  # no record: a batch of them, or the rest of one, that breaks Kafka's format
+    OUTPUT_REFUSED = "output-refused"  # decided, but its decision is too large for the topic of decisions
 
 
 class Rejected(Exception):
