@@ -3,6 +3,7 @@
 The only place of the stream that knows torch and the trainer's artefacts.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from streamer.core.layout import Layout
 from streamer.ports import LoadedModel
 from streamer.serving import ModelUnusable
 
+log = logging.getLogger(__name__)
+
 
 class TorchScorer:
     """`streamer.ports.Scorer` on a loaded artefact."""
@@ -25,8 +28,21 @@ class TorchScorer:
         self._artifact = artifact
 
     def score(self, probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
-        """Scores [B, T] of probabilities [B, F]."""
-        return self._artifact.score(probabilities.astype(np.float32))
+        """Scores [B, T] of probabilities [B, F]; in halves, and halves of those, where the device's memory is short.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: when there is no room for a single track.
+        """
+        try:
+            return self._artifact.score(probabilities.astype(np.float32))
+        except torch.cuda.OutOfMemoryError:
+            if len(probabilities) < 2:
+                raise
+        # outside the handler: the exception's frames would keep the tensors that filled the memory
+        torch.cuda.empty_cache()
+        half = len(probabilities) // 2
+        log.warning("the device is out of memory with %d tracks: scoring them in halves", len(probabilities))
+        return np.concatenate([self.score(probabilities[:half]), self.score(probabilities[half:])])
 
 
 class RegistryLoader:
