@@ -3,6 +3,7 @@
 Names and labels are part of what operators rely on: additive only.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -85,6 +86,8 @@ class PrometheusMetrics:
             **options,
         )
         self._last = Gauge("tagstream_last_acknowledged_timestamp_seconds", "When Kafka last acknowledged", **options)
+        tasks = Gauge("tagstream_asyncio_tasks", "Unfinished tasks of the event loop; must not grow", **options)
+        tasks.set_function(_unfinished_tasks)
         self._latency = _LatencyHistogram()
         self.registry.register(self._latency)
 
@@ -114,6 +117,14 @@ class PrometheusMetrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def _unfinished_tasks() -> float:
+    """Of the loop that serves /metrics; 0 where none runs."""
+    try:
+        return float(len(asyncio.all_tasks()))
+    except RuntimeError:
+        return 0.0
 
 
 def gauge(name: str, text: str, value: float, labels: dict[str, str] | None = None) -> GaugeMetricFamily:
