@@ -10,8 +10,9 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,36 +82,25 @@ class Artefacts:
 
 
 class Load:
-    """A producer in a thread of its own: events numbered from `start`, of so many tracks, at a rate."""
+    """A producer in a thread of its own; `events` must end when `stopping` is set."""
 
     def __init__(
-        self, stream: "Stream", count: int | None, rate: float | None, tracks: int, start: int, bad_every: int
+        self, settings: Settings, events: Callable[[threading.Event], Iterator[Event]], rate: float | None = None
     ) -> None:
         self.acked = 0
-        self.start = start
-        self._stream, self._count, self._rate, self._tracks, self._bad = stream, count, rate, tracks, bad_every
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
+        self._settings, self._rate = settings, rate
+        self._events = events(self.stopping)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-
-    def events(self) -> Iterator[Event]:
-        """Event n is of track n modulo tracks; each `bad_every`-th is not JSON."""
-        number = self.start
-        while not self._stop.is_set() and (self._count is None or number < self.start + self._count):
-            if number % self._bad == self._bad - 1:
-                yield f"{BAD_KEY}{number}".encode(), b"not JSON", ()
-            else:
-                track = f"T-{number % self._tracks:06d}"
-                yield track.encode(), b'{"track_id":"%b"' % track.encode() + self._stream.bodies[number % BODIES], ()
-            number += 1
 
     def _run(self) -> None:
         def progress(acked: int) -> None:
             self.acked = acked
 
         try:
-            asyncio.run(produce_events(self._stream.settings, self.events(), self._rate, progress))
+            asyncio.run(produce_events(self._settings, self._events, self._rate, progress))
         except BaseException as error:
             self._error = error
 
@@ -133,18 +123,41 @@ class Load:
 
     def stop(self) -> int:
         """End a load that has no end, and `finish`."""
-        self._stop.set()
+        self.stopping.set()
         return self.finish()
+
+
+def numbered_events(
+    bodies: Sequence[bytes], start: int, count: int | None, tracks: int, bad_every: int, stopping: threading.Event
+) -> Iterator[Event]:
+    """Event n is of track n modulo `tracks`; each `bad_every`-th is not JSON. Without a count, until `stopping`."""
+    number = start
+    while not stopping.is_set() and (count is None or number < start + count):
+        if number % bad_every == bad_every - 1:
+            yield f"{BAD_KEY}{number}".encode(), b"not JSON", ()
+        else:
+            track = f"T-{number % tracks:06d}".encode()
+            yield track, b'{"track_id":"%b"' % track + bodies[number % len(bodies)], ()
+        number += 1
 
 
 class Stream:
     """One test's stream. Its workers are started by the test, its evidence is judged by `verify`."""
 
     def __init__(
-        self, bootstrap: str, redis_url: str, folder: Path, artefacts: Artefacts, *, prepared: bool = True, **more: Any
+        self,
+        bootstrap: str,
+        redis_url: str,
+        folder: Path,
+        artefacts: Artefacts,
+        *,
+        prepared: bool = True,
+        replication: int = 1,
+        **more: Any,
     ) -> None:
         name = f"fault-{uuid.uuid4().hex[:8]}"
         self.folder = folder
+        self.replication = replication
         self.artefacts = artefacts
         self.models_dir = folder / "models"
         self.worker_settings: dict[str, object] = {
@@ -171,7 +184,7 @@ class Stream:
 
     def make_topics(self) -> None:
         """The four topics."""
-        asyncio.run(create_topics(self.settings, PARTITIONS, 1))
+        asyncio.run(create_topics(self.settings, PARTITIONS, self.replication))
         self.sampler.start()
 
     def install(self, version: str, *, champion: bool = False) -> Path:
@@ -224,7 +237,11 @@ class Stream:
     ) -> Load:
         """Start producing; without a count, until it is stopped."""
         start = sum(load.acked for load in self.loads)
-        load = Load(self, count, rate, tracks, start, bad_every)
+        return self.send(partial(numbered_events, self.bodies, start, count, tracks, bad_every), rate)
+
+    def send(self, events: Callable[[threading.Event], Iterator[Event]], rate: float | None = None) -> Load:
+        """Start producing any events; see `Load`."""
+        load = Load(self.settings, events, rate)
         self.loads.append(load)
         return load
 
@@ -267,7 +284,7 @@ class Stream:
     def close(self) -> None:
         """End everything of this stream; what its workers complained about is printed, for a failed test."""
         for load in self.loads:
-            load._stop.set()
+            load.stopping.set()
         self.sampler.stop()
         for name, worker in self.workers.items():
             worker.kill()
