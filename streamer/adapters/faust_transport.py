@@ -23,6 +23,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streamer.adapters import kafka_records
 from streamer.adapters.membership import keep_lease
 from streamer.core.batch import RecordBatch
 from streamer.core.lease import Lease
@@ -52,6 +53,7 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect; from then on the lease follows what the group's coordinator says."""
         await super().on_start()
+        kafka_records.install(self._ensure_consumer())
         keep_lease(self._ensure_consumer()._coordinator, cast(BulkConsumer, self.consumer).lease)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
