@@ -33,6 +33,7 @@ from streamer.core.lease import Lease
 from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline
 from streamer.settings import Settings, misspelt_variables
+from streamer.watchdog import Stalled
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ REQUEST_TIMEOUT_S = 30.0
 LONGEST_PAUSE_S = 7 * 24 * 3600.0  # between polls: a worker that waits keeps its partitions; a stall is our own affair
 STOP_BY_FORCE_S = 29.0  # after SIGTERM; an orchestrator kills at 30
 PROGRESS_S = 1.0
+DRAIN_STALLED_S = 0.5  # what has not moved for so long will not move now
 
 
 class WorkerBoot(BootStrategy):
@@ -110,11 +112,15 @@ class LifecycleService(Service):
         consumer.lease = self._lease
         consumer.deliver = self._channel.put
         consumer.drain_s = self._settings.drain_s
+        consumer.topic, consumer.group = self._settings.topic_probabilities, self._settings.group
+        consumer.made_partitions = self.lifecycle.input_partitions
+        consumer.give_up = self._give_up
         self.lifecycle.consumer = consumer
         self.add_future(self._watch(pipeline))
         self.add_future(self._watch_faust())
         self.add_future(self._side_task(self.lifecycle.follow()))
         self.add_future(self._side_task(self.lifecycle.beat()))
+        self.add_future(self._side_task(self.lifecycle.watch()))
         if sys.stderr.isatty():
             self.add_future(self._progress())
 
@@ -140,9 +146,20 @@ class LifecycleService(Service):
         """Side tasks run for as long as the worker: one that dies ends it."""
         try:
             await work
+        except Stalled as error:
+            consumer = self.app.consumer
+            assert isinstance(consumer, BulkConsumer)
+            consumer.drain_s = min(consumer.drain_s, DRAIN_STALLED_S)
+            self._give_up(error)
+        except TagstreamError as error:
+            self._give_up(error)
         except Exception:
             log.exception("a side task died")
             self.app.end(1)
+
+    def _give_up(self, error: TagstreamError) -> None:
+        log.error("cannot go on: %s", error)
+        self.app.end(1)
 
     async def _progress(self) -> None:
         while not self.should_stop:
@@ -298,4 +315,7 @@ def run_worker(settings: Settings, *, fail_fast: bool = False) -> NoReturn:
         worker.execute_from_commandline()
     except SystemExit as end:
         log.info("worker %s has stopped", settings.worker)
-        raise SystemExit(app.exit_code or end.code) from None
+        if app.exit_code:  # a thread that hangs, a scorer's say, must not keep the process
+            logging.shutdown()
+            os._exit(app.exit_code)
+        raise SystemExit(end.code) from None

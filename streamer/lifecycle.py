@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
 
 from aiokafka.errors import KafkaError
 from prometheus_client.core import Metric
@@ -21,9 +20,11 @@ from streamer.adapters.kafka_topics import inspect_topics
 from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
 from streamer.adapters.redis_store import RedisStore
 from streamer.core.errors import TagstreamError
+from streamer.core.stall import Standing
 from streamer.pipeline import Pipeline
 from streamer.serving import ServingControl, StoreUnavailable
 from streamer.settings import Settings
+from streamer.watchdog import Consumer, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +45,6 @@ class SystemClock:
 
     def wall_ms(self) -> float:
         return time.time() * 1000
-
-
-class Consumer(Protocol):
-    """What is asked of the consumer: where it stands, by partition (committed offset, end of the log), and whether
-    the group's coordinator answers."""
-
-    def connected(self) -> bool: ...
-
-    def positions(self) -> dict[int, tuple[int | None, int | None]]: ...
 
 
 class Lifecycle:
@@ -80,6 +72,13 @@ class Lifecycle:
         self._fail_fast = fail_fast
         self._resume_token: str | None = None
         self._started_at_s = time.time()
+        self.input_partitions = 0  # known once prepared
+        self._watchdog = Watchdog(
+            settings.topic_probabilities,
+            (settings.topic_tags, settings.topic_scores, settings.topic_deadletter),
+            settings.stall_s,
+            SystemClock(),
+        )
         self._rate = (time.monotonic(), 0, 0.0)  # when, tracks by then, tracks/s
         metrics.watch(self)
 
@@ -130,6 +129,7 @@ class Lifecycle:
         fatal = [str(problem) for problem in problems if problem.fatal]
         if fatal:
             raise TagstreamError(" ".join(fatal))
+        self.input_partitions = topics[ours.topic_probabilities].partitions
         self._sink.obey_limits(message_limits(topics))
 
     async def _need_producer(self) -> None:
@@ -163,6 +163,11 @@ class Lifecycle:
             self.pipeline.resume()
         self._resume_token = token
 
+    async def watch(self) -> None:
+        """Run the watchdog; what it raises ends the worker."""
+        assert self.consumer is not None and self.pipeline is not None
+        await self._watchdog.run(self.consumer, self.pipeline, lambda: self._metrics.acknowledged_tracks)
+
     async def beat(self) -> None:
         """Heartbeat in Redis: each second, and right after every swap."""
         while not self.stopping:
@@ -186,7 +191,7 @@ class Lifecycle:
         status = self._serving.status
         fields = {
             "started_at_ms": f"{self._started_at_s * 1000:.0f}",
-            "partitions": ",".join(str(partition) for partition in sorted(self._positions())),
+            "partitions": ",".join(str(partition) for partition in sorted(self._standings())),
             "lag_records": str(self.lag_records()),
             "tracks_per_s": f"{self._rate[2]:.0f}",
             "tracks": str(self._metrics.acknowledged_tracks),
@@ -195,6 +200,7 @@ class Lifecycle:
             "refusal": status.refusal,
             "model_failure": status.model_failure,
             "paused": self._paused(),
+            "stalled": self._watchdog.reason,
         }
         return fields | self._versions()
 
@@ -213,10 +219,8 @@ class Lifecycle:
 
     # How it is
 
-    def _positions(self) -> dict[int, tuple[int | None, int | None]]:
-        if self.consumer is None:
-            return {}
-        return self.consumer.positions()
+    def _standings(self) -> dict[int, Standing]:
+        return {} if self.consumer is None else self.consumer.standings()
 
     def _connected(self) -> bool:
         return self.consumer is not None and self.consumer.connected()
@@ -235,9 +239,7 @@ class Lifecycle:
     def _lag_by_partition(self) -> dict[int, int]:
         """Records not committed yet, of the assigned partitions whose end is known."""
         return {
-            partition: max(0, end - (committed or 0))
-            for partition, (committed, end) in self._positions().items()
-            if end is not None
+            partition: standing.lag for partition, standing in self._standings().items() if standing.lag is not None
         }
 
     def lag_records(self) -> int:
@@ -248,7 +250,8 @@ class Lifecycle:
         """`live`: nothing has failed. `ready`: a model is served and partitions are assigned."""
         pipeline = self.pipeline
         failed = pipeline is not None and pipeline.failed.done()
-        partitions = sorted(self._positions())
+        partitions = sorted(self._standings())
+        stalled = self._watchdog.reason
         connected = self._connected()
         status = self._serving.status
         report: dict[str, object] = {
@@ -257,7 +260,9 @@ class Lifecycle:
             and not self.stopping
             and pipeline is not None
             and bool(partitions)
-            and not self._paused(),
+            and not self._paused()
+            and not stalled,
+            "stalled": stalled,
             "partitions": partitions,
             "lag_records": self.lag_records() if connected else None,
             "kafka": "up" if connected else "down",
@@ -283,7 +288,16 @@ class Lifecycle:
         status = self._serving.status
         lag = [(str(partition), records) for partition, records in self._lag_by_partition().items()]
         yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
-        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(self._positions()))
+        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(self._standings()))
+        watchdog = self._watchdog
+        yield gauge(
+            "tagstream_stalled_partitions",
+            "Partitions with lag and no progress for half of TAGSTREAM_STALL_S",
+            watchdog.stalled_partitions,
+        )
+        yield gauge(
+            "tagstream_seconds_without_progress", "Of the assigned partition that is the worst", watchdog.idle_s
+        )
         yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(self._connected()))
         yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))

@@ -15,24 +15,35 @@ Knows the pipeline only as an `Intake`.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streamer.adapters import kafka_records
+from streamer.adapters import consumer_look, kafka_records
+from streamer.adapters.consumer_look import Look, right_missing
 from streamer.adapters.membership import keep_lease
 from streamer.core.batch import RecordBatch
+from streamer.core.errors import TagstreamError
 from streamer.core.lease import Lease
+from streamer.core.stall import Standing
 
 log = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S = 5.0  # per attempt: a commit that hangs must not hold up the next, newer one
 FETCH_TIMEOUT_S = 1.0  # how long one poll waits for records
 SEEK_RETRY_S = 0.5
+LOOK_TIMEOUT_S = 2 * consumer_look.ASK_TIMEOUT_S
 
 
 class Intake(Protocol):
@@ -50,6 +61,29 @@ class Intake(Protocol):
 class BulkConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka's consumer on its own thread; a commit that fails is tried again later instead of crashing."""
 
+    read_to: Mapping[int, int] = {}  # by partition: where the last fetch that was handed over ended
+    refused_commit = ""  # why the last commit failed; empty when it did not
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        """Faust offers no setting for it: what a transaction took back was never said, and is not decided."""
+        consumer = super()._create_consumer(loop)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(*args, **kwargs)
+        self.read_to = consumer_look.positions(self._ensure_consumer())
+        return records
+
+    async def ask(self, question: Callable[[Any], Awaitable[Any]], timeout_s: float) -> Any:
+        """Put a question to the consumer on its thread, past Faust's queue of calls, which may be what hangs.
+
+        Raises:
+            TimeoutError: the thread does not get to it.
+        """
+        asked = asyncio.run_coroutine_threadsafe(_answer(question, self._ensure_consumer()), self.thread_loop)
+        return await asyncio.wait_for(asyncio.wrap_future(asked), timeout_s)
+
     async def on_start(self) -> None:
         """Connect; from then on the lease follows what the group's coordinator says."""
         await super().on_start()
@@ -64,16 +98,20 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         try:
             await asyncio.wait_for(consumer.commit(wanted), COMMIT_TIMEOUT_S)
+            self.refused_commit = ""
         except (CommitFailedError, IllegalStateError) as error:
-            log.info("offsets not committed, the partitions are being reassigned: %s", error)
+            self.refused_commit = f"the partitions are being reassigned ({type(error).__name__})"
+            log.info("offsets not committed, %s: %s", self.refused_commit, error)
             return False
         except TimeoutError:
-            log.warning("offsets not committed: no answer within %g s; trying again", COMMIT_TIMEOUT_S)
+            self.refused_commit = f"no answer within {COMMIT_TIMEOUT_S:g} s"
+            log.warning("offsets not committed: %s; trying again", self.refused_commit)
             return False
         except KafkaError as error:
             if not error.retriable:
                 raise
-            log.warning("offsets not committed: %s; trying again", error)
+            self.refused_commit = str(error) or type(error).__name__
+            log.warning("offsets not committed: %s; trying again", self.refused_commit)
             return False
         return True
 
@@ -132,12 +170,23 @@ class BulkConsumer(driver.Consumer):
     deliver: Callable[[RecordBatch], Awaitable[None]]
     drain_s: float
 
+    topic: str
+    group: str
+    made_partitions: int  # of the input topic when the worker began: for so many there are output partitions
+    give_up: Callable[[TagstreamError], None]  # ends the worker
+
     _thread: BulkConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._committed: dict[TP, int] = {}
         self._first: dict[TP, int] = {}
+        self._handed: dict[int, int] = {}  # by partition: the next offset after what was handed over
+        self._read_to: Mapping[int, int] = {}  # by partition: everything before this was handed over
+        self._ends: dict[int, int] = {}  # by partition: as Kafka said when it was asked last
+        self._beyond: dict[int, tuple[int | None, int]] = {}  # by partition: a watermark, and what was read beyond it
+        self._handing = False
+        self._given_up = False
 
     def _new_consumer_thread(self) -> BulkConsumerThread:
         return BulkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -151,14 +200,27 @@ class BulkConsumer(driver.Consumer):
                 if not records:
                     await asyncio.sleep(0)
                 elif self.flow_active and epoch == self.intake.epoch:
-                    for tp, batch in records.items():
-                        await self._hand_over(RecordBatch(epoch, tp.partition, batch))
+                    await self._hand_all_over(epoch, records)
                 else:  # a rebalance began, or even ended, during the fetch: nobody can say whose records these are
                     await self._seek_back()
+                if epoch == self.intake.epoch:
+                    self._read_to = self._thread.read_to
+        except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
+            self._end(right_missing(error, self.topic, self.group))
         except (ConsumerStoppedError, asyncio.CancelledError):
             # Faust takes a cancellation in the middle of a rebalance for a crash, even when the worker was told to end.
             if not self.app.should_stop:
                 raise
+
+    async def _hand_all_over(self, epoch: int, records: Mapping[TP, Any]) -> None:
+        self._handed.update({tp.partition: batch[-1].offset + 1 for tp, batch in records.items()})
+        self._handing = True
+        try:
+            for tp, batch in records.items():
+                if self.intake is not None and epoch == self.intake.epoch and not self._given_up:
+                    await self._hand_over(RecordBatch(epoch, tp.partition, batch))
+        finally:
+            self._handing = False
 
     async def _hand_over(self, batch: RecordBatch) -> None:
         """Wait for room in the channel, at most until the flow stops: then the batch is read again later.
@@ -180,6 +242,9 @@ class BulkConsumer(driver.Consumer):
         super().stop_flow()
         if self.intake is not None:
             self.intake.epoch += 1
+        self._handed.clear()
+        self._beyond.clear()
+        self._read_to = {}
 
     async def _seek_back(self) -> None:
         """Read what was fetched and dropped again, from what is committed; must succeed before anything later."""
@@ -220,15 +285,33 @@ class BulkConsumer(driver.Consumer):
         watermarks = self.intake.committable()
         offsets = {}
         for tp in self.assignment():
-            offset = watermarks.get(tp.partition, self._first.get(tp, -1))
+            offset = max(watermarks.get(tp.partition, self._first.get(tp, -1)), self._read_beyond(tp, watermarks))
             if offset >= 0 and offset != self._committed.get(tp, -1):
                 offsets[tp] = offset
-        if not offsets or not await self._commit(offsets):
+        try:
+            if not offsets or not await self._commit(offsets):
+                return False
+        except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
+            self._end(right_missing(error, self.topic, self.group))
             return False
         self._committed.update(offsets)
         return True
 
+    def _read_beyond(self, tp: TP, watermarks: Mapping[int, int]) -> int:
+        """How far was read beyond a watermark with nothing on its way: marks of transactions, and no records."""
+        mark, read = watermarks.get(tp.partition), self._read_to.get(tp.partition)
+        if read is not None and self._handed.get(tp.partition) == mark and read >= self._committed.get(tp, read + 1):
+            self._beyond[tp.partition] = mark, read
+        of, beyond = self._beyond.get(tp.partition, (None, -1))
+        return beyond if of == mark else -1
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        found = max((tp.partition for tp in assigned), default=0) + 1
+        if found > self.made_partitions:
+            self._end(
+                f"the topic {self.topic} has more partitions than the {self.made_partitions} of this worker's start, "
+                "and tracks move with that: stop the workers, run `tagstream topics check`, and start them again"
+            )
         await super().on_partitions_assigned(assigned, generation_id)
         self.add_future(self._first_commit(set(assigned)))
 
@@ -247,29 +330,72 @@ class BulkConsumer(driver.Consumer):
         self._first.update(first)
         await self.commit()
 
-    def positions(self) -> dict[int, tuple[int | None, int | None]]:
-        """By assigned partition: the offset committed last, and the end of the log as last seen."""
-        known = {}
+    def _end(self, why: str) -> None:
+        """End the worker, and hand nothing more over meanwhile."""
+        if not self._given_up:
+            self._given_up = True
+            self.give_up(TagstreamError(why))
+
+    def standings(self) -> dict[int, Standing]:
+        """By assigned partition: where it stands."""
         try:
             assigned = self.assignment()
         except ConsumerNotStarted:  # whoever asks before the consumer's thread is up: health, heartbeat, metrics
             return {}
-        for tp in assigned:
-            known[tp.partition] = (self._committed.get(tp), self._highwater(tp))
-        return known
+        acknowledged = self.intake.committable() if self.intake is not None else {}
+        return {tp.partition: self._standing(tp, acknowledged.get(tp.partition)) for tp in assigned}
+
+    def _standing(self, tp: TP, acknowledged: int | None) -> Standing:
+        handed = self._handed.get(tp.partition)
+        ends = [end for end in (self._ends.get(tp.partition), self._fetched_end(tp)) if end is not None]
+        return Standing(
+            end=max(ends, default=None),
+            done=self._committed.get(tp),
+            read=self._read_to.get(tp.partition),
+            queued=self._handing or (handed is not None and handed > (acknowledged or 0)),
+        )
+
+    def _fetched_end(self, tp: TP) -> int | None:
+        """As the last fetch said: fresh while there are fetches."""
+        try:
+            end = self._thread._ensure_consumer().last_stable_offset(driver.ensure_aiokafka_TP(tp))
+        except (IllegalStateError, AssertionError, AttributeError, KeyError):  # not fetched yet, or just taken away
+            return None
+        return end if end is not None and end >= 0 else None
+
+    async def look(self) -> Look:
+        """Ask Kafka about this consumer; empty where even the consumer's own thread does not answer."""
+        try:
+            look = await self._thread.ask(
+                lambda consumer: consumer_look.look_at(consumer, self.topic, self.group), LOOK_TIMEOUT_S
+            )
+        except (ConsumerNotStarted, TimeoutError):
+            return Look()
+        self._ends = look.ends if look.answered else self._ends
+        return look
+
+    async def unhealthy(self, topics: Collection[str]) -> str:
+        """What Kafka says is wrong with these topics; empty where all is well."""
+        try:
+            return await self._thread.ask(lambda consumer: consumer_look.unhealthy(consumer, topics), LOOK_TIMEOUT_S)
+        except (ConsumerNotStarted, TimeoutError):
+            return "the consumer's thread does not answer"
+
+    @property
+    def refused_commit(self) -> str:
+        """Why the last commit failed; empty when it did not."""
+        return self._thread.refused_commit
 
     def connected(self) -> bool:
         """Whether the group's coordinator is known: aiokafka forgets it as soon as it does not answer a heartbeat."""
         return self._thread.coordinator_known()
 
-    def _highwater(self, tp: TP) -> int | None:
-        try:
-            return self.highwater(tp)
-        except (IllegalStateError, AssertionError, KeyError):  # not fetched yet, or just taken away
-            return None
-
     def verify_event_path(self, now: float, tp: TP) -> None:
         """See BulkConsumerThread."""
+
+
+async def _answer(question: Callable[[Any], Awaitable[Any]], consumer: Any) -> Any:
+    return await question(consumer)
 
 
 class BulkTransport(driver.Transport):
