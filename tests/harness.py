@@ -267,12 +267,18 @@ class Stream:
                 self.known_tables[name] = json.loads(text)
         return self.known_tables
 
-    def verify(self, *, tables: dict[str, dict[str, str]] | None = None) -> Report:
-        """Finish the loads, wait for lag 0, and hold all of the evidence against the contract."""
+    def verify(self, *, tables: dict[str, dict[str, str]] | None = None, **more: Any) -> Report:
+        """Finish the loads, wait for lag 0, and hold all of the evidence against the contract.
+
+        `more` is what `checker.check` may be told besides. A model's own scores come from the artefacts as they were
+        made, whatever a test does to the stream's copies.
+        """
         produced = sum(load.finish() for load in self.loads)
         self.settle()
         self.sampler.sample_once()
-        report = check(self.settings, self.layout, self.sampler.samples, self.tables() if tables is None else tables)
+        tables = self.tables() if tables is None else tables
+        more.setdefault("models_dir", self.artefacts.folder)
+        report = check(self.settings, self.layout, self.sampler.samples, tables, **more)
         assert report.inputs == produced, f"{produced} events were acknowledged, {report.inputs} are in the topic"
         print(report.line())
         return report
