@@ -7,6 +7,7 @@ Knows nothing of Faust.
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -14,9 +15,11 @@ from contextlib import suppress
 from aiokafka.errors import KafkaError
 from prometheus_client.core import Metric
 
+from streamer.adapters.kafka_rights import worker_rights
 from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.kafka_topic_contract import message_limits
 from streamer.adapters.kafka_topics import inspect_topics
+from streamer.adapters.kafka_words import KafkaRefuses
 from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
 from streamer.adapters.redis_store import RedisStore
 from streamer.core.errors import TagstreamError
@@ -90,7 +93,7 @@ class Lifecycle:
         Raises:
             TagstreamError: what is there is wrong, or with `fail_fast` what is missing.
         """
-        for step in (self._need_model, self._need_topics, self._need_producer):
+        for step in (self._store.check_rights, self._need_model, self._need_topics, self._need_producer):
             if not await self._until(step):
                 return None
         self.pipeline = await self._build_pipeline()
@@ -108,7 +111,7 @@ class Lifecycle:
                 if time.monotonic() - told_at_s >= WAIT_LINE_S:
                     told_at_s = time.monotonic()
                     log.warning("waiting: %s", missing)
-                await asyncio.sleep(WAIT_RETRY_S)
+                await asyncio.sleep(WAIT_RETRY_S * random.uniform(0.5, 1.5))  # many workers, not all at once
         return False
 
     async def _need_model(self) -> None:
@@ -118,7 +121,9 @@ class Lifecycle:
 
     async def _need_topics(self) -> None:
         try:
-            topics, problems = await inspect_topics(self._settings)
+            topics, problems = await inspect_topics(self._settings, worker_rights(self._settings))
+        except KafkaRefuses:
+            raise  # wrong, not missing: a password, a certificate, a right
         except TagstreamError as error:
             raise NotYet(str(error)) from error
         ours = self._settings
@@ -200,6 +205,7 @@ class Lifecycle:
             "refusal": status.refusal,
             "model_failure": status.model_failure,
             "paused": self._paused(),
+            "pauses": str(self.pipeline.pauses if self.pipeline else 0),
             "stalled": self._watchdog.reason,
         }
         return fields | self._versions()
