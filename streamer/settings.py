@@ -1,17 +1,19 @@
 """Every setting of the product, read from `TAGSTREAM_*` environment variables; README holds the same table."""
 
 import difflib
+import math
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamer.core.errors import TagstreamError
 
+HEARTBEATS_PER_SESSION = 3  # the lease before publishing lasts three quarters of a session: two may be late
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 # Read by the local services, the tests and CI, not by the worker.
 OTHER_VARIABLES = {"TAGSTREAM_CACHE_DIR", "TAGSTREAM_REQUIRE_REAL"}
@@ -35,13 +37,17 @@ class Settings(BaseSettings):
     )
     kafka_sasl_username: str = Field("", description="SASL user")
     kafka_sasl_password: SecretStr = Field(SecretStr(""), description="SASL password")
+    kafka_sasl_password_file: Path | None = Field(None, description="file that holds it instead, as containers have it")
     kafka_ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that Kafka's must chain to")
     kafka_ssl_certfile: Path | None = Field(None, description="client certificate (PEM) for mTLS")
-    kafka_ssl_keyfile: Path | None = Field(None, description="its private key (PEM)")
+    kafka_ssl_keyfile: Path | None = Field(None, description="its private key (PEM), if not in the same file")
     redis_url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"), description="Redis; rediss:// for TLS, user and password in the URL"
     )
+    redis_url_file: Path | None = Field(None, description="file that holds it instead, as containers have it")
     redis_ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that Redis's must chain to")
+    redis_ssl_certfile: Path | None = Field(None, description="client certificate (PEM) for Redis")
+    redis_ssl_keyfile: Path | None = Field(None, description="its private key (PEM), if not in the same file")
     redis_prefix: str = Field("tagstream:", description="prefix of every Redis key")
 
     group: str = Field("tagstream", description="Kafka consumer group of the workers")
@@ -82,6 +88,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="log level")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
 
+    @field_validator("heartbeat_s")
+    @classmethod
+    def _heartbeat_within_session(cls, heartbeat_s: float, known: ValidationInfo) -> float:
+        longest_s = known.data.get("session_timeout_s", math.inf) / HEARTBEATS_PER_SESSION
+        if heartbeat_s > longest_s:
+            raise ValueError(f"it must be at most a third of TAGSTREAM_SESSION_TIMEOUT_S, {longest_s:g} s")
+        return heartbeat_s
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, url: SecretStr) -> SecretStr:
@@ -93,8 +107,53 @@ class Settings(BaseSettings):
     def _topics_differ(self) -> "Settings":
         names = [self.topic_probabilities, self.topic_tags, self.topic_scores, self.topic_deadletter]
         if not all(names) or len(set(names)) < len(names):
-            raise ValueError(f"the four topics need four different names, not {', '.join(map(repr, names))}")
+            _refuse("TOPIC_*", f"the four topics need four different names, not {', '.join(map(repr, names))}")
         return self
+
+    @model_validator(mode="after")
+    def _secrets_from_files(self) -> "Settings":
+        for name in ("kafka_sasl_password", "redis_url"):
+            path: Path | None = getattr(self, f"{name}_file")
+            if path is None:
+                continue
+            if name in self.model_fields_set:
+                _refuse(f"{name}_file", f"TAGSTREAM_{name.upper()} is set too: which of the two?")
+            try:
+                secret = SecretStr(path.read_text(encoding="utf-8").rstrip("\r\n"))
+            except (OSError, UnicodeDecodeError) as error:
+                _refuse(f"{name}_file", f"{path} cannot be read ({type(error).__name__})")
+            if name == "redis_url" and not secret.get_secret_value().startswith(REDIS_SCHEMES):
+                _refuse("redis_url_file", f"what {path} holds must begin with {', '.join(REDIS_SCHEMES)}")
+            object.__setattr__(self, name, secret)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_in_the_clear_by_mistake(self) -> "Settings":
+        """Who sets a password or an authority means a login or TLS: without the protocol it would go in the clear."""
+        protocol = self.kafka_security_protocol
+        for name in ("kafka_sasl_username", "kafka_sasl_password"):
+            if bool(_revealed(getattr(self, name))) != protocol.startswith("SASL"):
+                lacks = "wants it" if protocol.startswith("SASL") else "knows no login, nobody would see it"
+                _refuse(name, f"TAGSTREAM_KAFKA_SECURITY_PROTOCOL is {protocol} and {lacks}")
+        for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
+            if getattr(self, name) is not None and not protocol.endswith("SSL"):
+                _refuse(name, f"TAGSTREAM_KAFKA_SECURITY_PROTOCOL is {protocol} and knows no TLS")
+        for name in ("redis_ssl_cafile", "redis_ssl_certfile", "redis_ssl_keyfile"):
+            if getattr(self, name) is not None and not self.redis_url.get_secret_value().startswith("rediss://"):
+                _refuse(name, "TAGSTREAM_REDIS_URL is not rediss:// and knows no TLS")
+        for service in ("kafka", "redis"):
+            if getattr(self, f"{service}_ssl_keyfile") and not getattr(self, f"{service}_ssl_certfile"):
+                _refuse(f"{service}_ssl_keyfile", "a key without its certificate")
+        return self
+
+
+def _revealed(value: SecretStr | str) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    """For what concerns more than one field: pydantic tells no name for those."""
+    raise ValueError(f"TAGSTREAM_{name.upper()} is not usable: {why}")
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -107,8 +166,11 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        variable = "TAGSTREAM_" + ("_".join(str(part) for part in first["loc"]).upper() or "TOPIC_*")
-        raise TagstreamError(f"{variable} is not usable: {first['msg'].removeprefix('Value error, ')}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise TagstreamError(f"{message}.") from None
+        variable = "TAGSTREAM_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise TagstreamError(f"{variable} is not usable: {message}.") from None
 
 
 def misspelt_variables(environment: Mapping[str, str]) -> list[str]:

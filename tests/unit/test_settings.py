@@ -50,12 +50,60 @@ def test_a_value_that_is_wrong_is_told_by_its_variable(monkeypatch, name, value)
 
 
 def test_secrets_are_not_shown(monkeypatch):
+    monkeypatch.setenv("TAGSTREAM_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("TAGSTREAM_KAFKA_SASL_USERNAME", "me")
     monkeypatch.setenv("TAGSTREAM_KAFKA_SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("TAGSTREAM_REDIS_URL", "redis://me:hunter2@redis:6379/0")
     settings = load_settings()
     assert settings.redis_url.get_secret_value().startswith("redis://me")
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("name", ["KAFKA_SASL_PASSWORD", "REDIS_URL"])
+def test_a_secret_may_stand_in_a_file(monkeypatch, tmp_path, name):
+    """As Docker and Kubernetes hand them out: with a line's end that is not part of it."""
+    secret, path = "redis://me:hunter2@redis:6379/0", tmp_path / "secret"
+    path.write_text(f"{secret}\n")
+    monkeypatch.setenv("TAGSTREAM_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("TAGSTREAM_KAFKA_SASL_USERNAME", "me")
+    monkeypatch.setenv("TAGSTREAM_KAFKA_SASL_PASSWORD", "another")
+    monkeypatch.delenv(f"TAGSTREAM_{name}", raising=False)
+    monkeypatch.setenv(f"TAGSTREAM_{name}_FILE", str(path))
+    settings = load_settings()
+    assert getattr(settings, name.lower()).get_secret_value() == secret
+    assert "hunter2" not in repr(settings)
+    monkeypatch.setenv(f"TAGSTREAM_{name}", secret)
+    with pytest.raises(TagstreamError, match=f"^TAGSTREAM_{name}_FILE .*which of the two"):
+        load_settings()
+    monkeypatch.delenv(f"TAGSTREAM_{name}")
+    monkeypatch.setenv(f"TAGSTREAM_{name}_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(TagstreamError, match=f"^TAGSTREAM_{name}_FILE is not usable: .*nowhere"):
+        load_settings()
+
+
+LOGIN = {"kafka_sasl_username": "me", "kafka_sasl_password": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (LOGIN, "KAFKA_SASL_USERNAME"),
+        ({**LOGIN, "kafka_security_protocol": "SSL"}, "KAFKA_SASL_USERNAME"),
+        ({"kafka_security_protocol": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
+        ({"kafka_security_protocol": "SASL_SSL", "kafka_sasl_username": "me"}, "KAFKA_SASL_PASSWORD"),
+        ({"kafka_ssl_cafile": "ca.pem"}, "KAFKA_SSL_CAFILE"),
+        ({**LOGIN, "kafka_security_protocol": "SASL_PLAINTEXT", "kafka_ssl_cafile": "ca.pem"}, "KAFKA_SSL_CAFILE"),
+        ({"kafka_security_protocol": "SSL", "kafka_ssl_keyfile": "key.pem"}, "KAFKA_SSL_KEYFILE"),
+        ({"redis_ssl_cafile": "ca.pem"}, "REDIS_SSL_CAFILE"),
+        ({"redis_url": "rediss://redis", "redis_ssl_keyfile": "key.pem"}, "REDIS_SSL_KEYFILE"),
+    ],
+)
+def test_nothing_goes_in_the_clear_by_mistake(given, named):
+    """A password or an authority without the protocol that uses it: whoever set it believes to be safe."""
+    with pytest.raises(TagstreamError, match=f"^TAGSTREAM_{named} is not usable: ") as told:
+        load_settings(**given)
+    assert "secret" not in str(told.value)
 
 
 def test_every_worker_has_a_name_of_its_own():
@@ -79,7 +127,12 @@ def test_topics_that_are_not_four_are_refused(monkeypatch, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"), [("REDIS_URL", "localhost:6379", "redis://"), ("DEVICE", "gpu", "")]
+    ("name", "value", "says"),
+    [
+        ("REDIS_URL", "localhost:6379", "redis://"),
+        ("DEVICE", "gpu", ""),
+        ("HEARTBEAT_S", "2.7", "a third of TAGSTREAM_SESSION_TIMEOUT_S, 2.66667 s"),
+    ],
 )
 def test_values_that_would_fail_later_are_refused_at_once(monkeypatch, name, value, says):
     monkeypatch.setenv(f"TAGSTREAM_{name}", value)
