@@ -11,7 +11,7 @@ ARGS ?=
 # Units first: what is wrong in a function should not first be seen as a broken stream.
 TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/fault)
 
-.PHONY: help setup same-place demo test lint bench
+.PHONY: help setup same-place demo test lint bench chaos
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -34,6 +34,10 @@ lint: setup ## style, layers and types
 
 bench: setup ## our worker beside the alternatives, on the same broker; ARGS="..."
 	@$(BIN)/tagstream bench peers $(ARGS)
+
+chaos: setup ## faults on a seeded schedule: MINUTES=30 SEED=7, SEEDS=10 of them one after the other, ARGS="..."
+	@$(BIN)/python -m tests.fault.lab $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 # A virtual environment holds absolute paths: one that was moved, or has lost its Python, is made anew.
 same-place:

@@ -128,15 +128,26 @@ class Load:
 
 
 def numbered_events(
-    bodies: Sequence[bytes], start: int, count: int | None, tracks: int, bad_every: int, stopping: threading.Event
+    bodies: Sequence[bytes],
+    start: int,
+    count: int | None,
+    tracks: int,
+    bad_every: int,
+    withdraw_every: int,
+    stopping: threading.Event,
 ) -> Iterator[Event]:
-    """Event n is of track n modulo `tracks`; each `bad_every`-th is not JSON. Without a count, until `stopping`."""
+    """Event n is of track n modulo `tracks`; without a count, until `stopping`.
+
+    Each `bad_every`-th is not JSON, each `withdraw_every`-th of the others (0: none) withdraws its track.
+    """
     number = start
     while not stopping.is_set() and (count is None or number < start + count):
+        track = f"T-{number % tracks:06d}".encode()
         if number % bad_every == bad_every - 1:
             yield f"{BAD_KEY}{number}".encode(), b"not JSON", ()
+        elif withdraw_every and number % withdraw_every == withdraw_every - 1:
+            yield track, None, ()
         else:
-            track = f"T-{number % tracks:06d}".encode()
             yield track, b'{"track_id":"%b"' % track + bodies[number % len(bodies)], ()
         number += 1
 
@@ -234,10 +245,11 @@ class Stream:
         rate: float | None = None,
         tracks: int = 1000,
         bad_every: int = BAD_EVERY,
+        withdraw_every: int = 0,
     ) -> Load:
         """Start producing; without a count, until it is stopped."""
         start = sum(load.acked for load in self.loads)
-        return self.send(partial(numbered_events, self.bodies, start, count, tracks, bad_every), rate)
+        return self.send(partial(numbered_events, self.bodies, start, count, tracks, bad_every, withdraw_every), rate)
 
     def send(self, events: Callable[[threading.Event], Iterator[Event]], rate: float | None = None) -> Load:
         """Start producing any events; see `Load`."""

@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import Any, ClassVar
 
+from ops.local.process import wait_until
 from tests.fault.lab.cluster import move_leaders
 from tests.fault.lab.lab_worker import write_control
 from tests.fault.lab.poison import poison_events
@@ -16,6 +17,7 @@ from tests.fault.lab.world import SIGTERM_S, World
 
 SLOTS = {"slot": tuple(range(12))}  # modulo the number of workers
 NODES = {"node": tuple(range(3))}  # modulo the number of brokers
+MET_S = 25.0  # the longest wait until an injected failure has been met
 SMALL_BATCHES_BYTES = 20_000
 TAG_CONFIG = {"cleanup.policy": "compact"}
 
@@ -34,18 +36,17 @@ class Fault:
         """Undo it."""
 
 
-def kind(
-    name: str, touches: str, shortest_s: float = 0, longest_s: float = 0, brokers: int = 1, **parameters: Any
-) -> Kind:
-    """A `Kind`, with what it touches in one string."""
-    return Kind(name, frozenset(touches.split()), shortest_s, longest_s, brokers, parameters)
+def kind(name: str, touches: str, shortest_s: float = 0, longest_s: float = 0, **more: Any) -> Kind:
+    """A `Kind`, with what it touches in one string; what is neither `brokers` nor `heal_s` is a parameter."""
+    apart = {field: more.pop(field) for field in ("brokers", "heal_s") if field in more}
+    return Kind(name, frozenset(touches.split()), shortest_s, longest_s, parameters=more, **apart)
 
 
 # Workers
 
 
 class WorkerKilled(Fault):
-    kind = kind("worker kill -9", "workers", **SLOTS)
+    kind = kind("worker kill -9", "workers", heal_s=8, **SLOTS)
 
     def inject(self, world, how):
         slot = world.slot(how["slot"])
@@ -80,7 +81,7 @@ class ShortFreeze(Fault):
 class WorkerJoins(Fault):
     """One more than there should be, for a while."""
 
-    kind = kind("worker joins, then leaves", "workers", 12, 18)
+    kind = kind("worker joins, then leaves", "workers", 12, 18, heal_s=4)
 
     def inject(self, world, how):
         guest = next((slot for slot in world.slots[world.size.workers :]), None) or world.add_slot("guest")
@@ -93,7 +94,7 @@ class WorkerJoins(Fault):
 
 
 class WorkerLeaves(Fault):
-    kind = kind("worker leaves, then comes back", "workers", 8, 14, **SLOTS)
+    kind = kind("worker leaves, then comes back", "workers", 8, 14, heal_s=6, **SLOTS)
 
     def inject(self, world, how):
         slot = world.slot(how["slot"])
@@ -105,7 +106,7 @@ class WorkerLeaves(Fault):
 
 
 class AllWorkersKilled(Fault):
-    kind = kind("all workers kill -9", "workers")
+    kind = kind("all workers kill -9", "workers", heal_s=14)
 
     def inject(self, world, how):
         for slot in world.slots:
@@ -116,7 +117,7 @@ class AllWorkersKilled(Fault):
 
 
 class BrokerKilled(Fault):
-    kind = kind("broker kill -9", "kafka", 1, 4, **NODES)
+    kind = kind("broker kill -9", "kafka", 1, 4, heal_s=8, **NODES)
 
     def inject(self, world, how):
         self._of(world, how).kill()
@@ -130,14 +131,14 @@ class BrokerKilled(Fault):
 
 
 class BrokerStopped(BrokerKilled):
-    kind = kind("broker clean stop", "kafka", 2, 5, **NODES)
+    kind = kind("broker clean stop", "kafka", 2, 5, heal_s=8, **NODES)
 
     def inject(self, world, how):
         self._of(world, how).terminate(20)
 
 
 class BrokerFrozen(BrokerKilled):
-    kind = kind("broker frozen", "kafka", 4, 8, **NODES)
+    kind = kind("broker frozen", "kafka", 4, 8, heal_s=3, **NODES)
 
     def inject(self, world, how):
         self._of(world, how).pause()
@@ -148,13 +149,13 @@ class BrokerFrozen(BrokerKilled):
 
 
 class BrokerGone(BrokerKilled):
-    kind = kind("one of three brokers gone", "kafka", 15, 25, brokers=3, **NODES)
+    kind = kind("one of three brokers gone", "kafka", 15, 25, brokers=3, heal_s=10, **NODES)
 
 
 class TwoBrokersGone(Fault):
     """Nothing can be acknowledged: everything must wait, nothing may be lost."""
 
-    kind = kind("two of three brokers gone", "kafka kafka-network topics", 8, 14, brokers=3, **NODES)
+    kind = kind("two of three brokers gone", "kafka kafka-network topics", 8, 14, brokers=3, heal_s=12, **NODES)
 
     def inject(self, world, how):
         for broker in self._of(world, how):
@@ -353,17 +354,23 @@ def _edit(world: World, fields: dict[str, str]) -> None:
 
 
 class ScorerRaises(Fault):
-    kind = kind("scorer raises", "scorer", times=(1, 1, 2), **SLOTS)
+    """Lasts until the worker has met it so many times; it ends the worker each time."""
+
+    kind = kind("scorer raises", "scorer", times=(1, 1, 2), heal_s=8, **SLOTS)
+    order: ClassVar[str] = "raise"
 
     def inject(self, world, how):
-        write_control(world.slot(how["slot"]).worker.control, {"raise": True, "times": how["times"]})
+        control = world.slot(how["slot"]).worker.control
+        write_control(control, {self.order: True, "times": how["times"]})
+        wait_until(lambda: not control.exists(), MET_S)
+
+    def heal(self, world, how):
+        write_control(world.slot(how["slot"]).worker.control, None)
 
 
-class ScorerOutOfMemory(Fault):
-    kind = kind("CUDA out of memory", "scorer", times=(1, 2, 12), **SLOTS)
-
-    def inject(self, world, how):
-        write_control(world.slot(how["slot"]).worker.control, {"oom": True, "times": how["times"]})
+class ScorerOutOfMemory(ScorerRaises):
+    kind = kind("CUDA out of memory", "scorer", times=(1, 2, 12), heal_s=8, **SLOTS)
+    order = "oom"
 
 
 class ScorerSlow(Fault):

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamer.adapters.kafka_client import quiet_client_logs
 from tests.fault.lab import report, timeline
 from tests.fault.lab.faults import BY_NAME
 from tests.fault.lab.nemesis import Nemesis
@@ -31,6 +32,7 @@ def run_seed(
     folder = folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    quiet_client_logs()  # a nemesis's own clients see every outage
     _tell(f"seed {seed}: {len(schedule)} faults in {minutes:g} minutes; {folder}")
     world = World(folder / WORLD, size)
     watch = None

@@ -23,6 +23,7 @@ class Kind:
     shortest_s: float = 0.0  # 0 and 0: it is over as soon as it has happened
     longest_s: float = 0.0
     brokers: int = 1  # the least there must be
+    heal_s: float = 0.0  # about what it takes to undo it
     parameters: Mapping[str, Sequence[object]] = field(default_factory=dict)  # name -> what is chosen from
 
 
@@ -49,7 +50,7 @@ def make_schedule(seed: int, duration_s: float, kinds: Sequence[Kind], brokers: 
     while True:
         chosen = bag.take(rng.choice(FAULTS_IN_A_ROUND))
         new = [_entry(rng, kind, round_s, first=index == 0) for index, kind in enumerate(chosen)]
-        ends_s = max(entry.at_s + entry.duration_s for entry in new)
+        ends_s = max(entry.at_s + entry.duration_s + kind.heal_s for entry, kind in zip(new, chosen, strict=True))
         if ends_s + CALM_END_S > duration_s:
             return entries
         entries += sorted(new, key=lambda entry: entry.at_s)

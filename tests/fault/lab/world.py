@@ -31,6 +31,7 @@ from streamer.core.errors import TagstreamError
 from tests.fault.lab.lab_worker import CONTROL_VARIABLE
 from tests.harness import TUNED, Artefacts, Stream, eventually
 
+WITHDRAW_EVERY = 41  # events
 RESTART_AFTER_S = 1.0  # of a worker that has ended, as an orchestrator would
 WATCH_S = 0.1
 TABLES_S = 0.5
@@ -141,7 +142,7 @@ class World:
             thread.start()
         eventually(self.all_ready, READY_S, "the workers are ready", self.workers_say)
         self.take_snapshot()
-        self.stream.load(rate=self.size.rate, tracks=self.size.tracks)
+        self.stream.load(rate=self.size.rate, tracks=self.size.tracks, withdraw_every=WITHDRAW_EVERY)
 
     def add_slot(self, name: str) -> Slot:
         """A further worker; the supervisor starts it."""
@@ -291,14 +292,16 @@ class World:
 
 
 def last_error(worker: WorkerProcess) -> str:
-    """What a worker said last that was no information, else its last line."""
-    said = ""
+    """Why it ended, in its own words: its last error, else whatever it wrote last."""
+    told, last = "", ""
     for line in worker.log().splitlines()[-200:]:
         try:
             entry = json.loads(line)
         except ValueError:
-            said = line or said
+            last = line or last
             continue
-        if entry.get("level") in ("error", "critical") or not said:
-            said = f"{entry.get('message', '')} {entry.get('traceback', '').strip().splitlines()[-1:] or ''}".strip()
-    return said[:400]
+        last = entry.get("message", "")
+        if entry.get("level") == "error" and entry.get("logger", "").startswith("streamer."):
+            trace = entry.get("traceback", "").strip().splitlines()[-1:]
+            told = ": ".join([last, *trace])
+    return (told or last)[:400]
