@@ -23,9 +23,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field,
 from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Code, Rejected
 from streamer.core.layout import CLASSES, LISTS, Layout
 
+MAX_NESTING = 100  # arrays and objects inside each other; an event needs three
 MAX_SHOWN_CHARACTERS = 60  # of an input's own words in a message or a field
 
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False, examples=[0.02])]
+
+
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def _form(value: object) -> str | None:
@@ -186,6 +190,8 @@ def _load(value: bytes) -> tuple[dict[str, Any], list[str]]:
         raise Rejected(Code.TOO_LARGE, f"the event has {len(value):,} bytes, at most {MAX_JSON_BYTES:,} are allowed")
     if not value:
         raise Rejected(Code.EMPTY_VALUE, "the value is empty: an event, or null to withdraw the track, is needed")
+    if _is_too_deep(value):
+        raise Rejected(Code.NOT_JSON, f"not JSON that can be read: nested too deeply, at most {MAX_NESTING} are allowed")
     constants: list[str] = []
 
     def constant(text: str) -> float:
@@ -198,13 +204,27 @@ def _load(value: bytes) -> tuple[dict[str, Any], list[str]]:
         raise Rejected(Code.NOT_JSON, f"not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise Rejected(Code.NOT_JSON, f"not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise Rejected(Code.NOT_JSON, "not JSON that can be read: nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
         raise Rejected(Code.NOT_JSON, "not JSON that can be read: an integer of thousands of digits") from None
     if not isinstance(data, dict):
         raise Rejected(Code.WRONG_SHAPE, f"the event is {_shown(data)}: an object is needed")
     return data, constants
+
+
+def _is_too_deep(value: bytes) -> bool:
+    """Whether arrays and objects are nested deeper than is read; found without parsing, in time linear in the size.
+
+    What the standard library would bear depends on how deep the interpreter's own stack is at the moment.
+    """
+    if value.count(b"[") + value.count(b"{") <= MAX_NESTING:
+        return False
+    outside_strings = b"".join(value.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    depth = 0
+    for bracket in outside_strings.translate(None, delete=_NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_NESTING:
+            return True
+    return False
 
 
 def _track_id_problems(data: dict[str, Any], key: bytes | None) -> Iterable[_Problem]:

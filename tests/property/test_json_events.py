@@ -187,7 +187,7 @@ def test_any_bytes_are_refused_and_nothing_else_happens(value: bytes, key: bytes
     assert schema.explain(key, value, FULL) is not None
 
 
-@pytest.mark.parametrize("depth", [1, 30, 60, 63, 64, 65, 200, 500, 900, 990, 1000, 1010, 1020, 1024, 1030, 5000])
+@pytest.mark.parametrize("depth", [1, 30, 60, 63, 64, 65, 98, 99, 100, 101, 990, 1000, 1024, 1030, 5000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_agree_on_nesting_in_an_ignored_field(depth: int, opening: str, closing: str):
     event = {"track_id": "T-1", "vocabulary": FINGERPRINT}
@@ -195,4 +195,4 @@ def test_agree_on_nesting_in_an_ignored_field(depth: int, opening: str, closing:
         event.setdefault(piece.class_name, {})[piece.list_name] = [0.5] * len(piece.names)  # type: ignore[call-overload]
     value = json.dumps(event)[:-1] + ', "extra": ' + opening * depth + "1" + closing * depth + "}"
     assert fast(FULL, None, value.encode()) == slow(FULL, None, value.encode())
-    assert depth > 900 or fast(FULL, None, value.encode()) is not None
+    assert (fast(FULL, None, value.encode()) is not None) == (depth < schema.MAX_NESTING)
