@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 from redis.retry import Retry
 
 from model.errors import ModelError
@@ -21,6 +21,7 @@ from model.manifest import read_manifest
 from model.registry import Registry
 from model.vocabulary import Vocabulary
 from ops.errors import OpsError
+from streamer.adapters.redis_client import REDIS_FAILURES, connection_options, redis_error
 from streamer.adapters.redis_keys import Keys
 from streamer.core.thresholds import BadThreshold, ThresholdTable
 from streamer.settings import Settings
@@ -54,38 +55,36 @@ class Written:
 
 def client(settings: Settings) -> Any:
     """A Redis client for tools: bounded waits, text. (`Any`: redis-py's stubs do not know decode_responses.)"""
-    options: dict[str, Any] = {}
-    if settings.redis_ssl_cafile is not None:
-        options["ssl_ca_certs"] = str(settings.redis_ssl_cafile)
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 1),
-        **options,
+        **connection_options(settings, SOCKET_TIMEOUT_S),
     )
 
 
 @contextmanager
-def telling_redis_errors():
+def telling_redis_errors(settings: Settings):
     """Redis's own errors as one sentence."""
     try:
         yield
     except WatchError:
         raise OpsError("somebody else changed the thresholds at the same moment: look again and repeat.") from None
-    except RedisError as error:
-        raise OpsError(f"Redis does not answer as it should: {str(error).rstrip('.')} (TAGSTREAM_REDIS_URL).") from None
+    except REDIS_FAILURES as error:
+        raise OpsError(str(redis_error(settings, error))) from None
 
 
 class ThresholdsAdmin:
     """One deployment's thresholds, seen and changed by a person or a tool."""
 
     def __init__(self, settings: Settings, who: str | None = None) -> None:
+        self._settings = settings
         self.keys = Keys(settings.redis_prefix)
         self.redis = client(settings)
         self._registry = Registry(settings.models_dir)
         self._who = who or getpass.getuser()
+
+    def _telling(self):
+        return telling_redis_errors(self._settings)
 
     def active_model(self) -> str:
         """The model that workers obey.
@@ -93,7 +92,7 @@ class ThresholdsAdmin:
         Raises:
             OpsError: when none is named.
         """
-        with telling_redis_errors():
+        with self._telling():
             model = self.redis.get(self.keys.model)
         if not model:
             raise OpsError("Redis names no active model: run `tagstream models promote VERSION`.")
@@ -118,7 +117,7 @@ class ThresholdsAdmin:
         model = self._registry.resolve(model) if model else self._active_here()
         manifest = read_manifest(self._registry.path(model))
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
-        with telling_redis_errors():
+        with self._telling():
             raw = self.redis.hgetall(self.keys.live(model))
         if not raw:
             raise OpsError(f"Redis holds no thresholds of {model}: run `tagstream models promote {model}`.")
@@ -162,7 +161,7 @@ class ThresholdsAdmin:
                 "Take the field out (HDEL), or give the tag a valid value in the same command."
             ) from None
         written = {tag: text for tag, text in table.as_hash().items() if tag in values}
-        with telling_redis_errors(), self.redis.pipeline() as transaction:
+        with self._telling(), self.redis.pipeline() as transaction:
             transaction.watch(key)
             if transaction.hgetall(key) != live.raw:
                 raise WatchError
@@ -184,7 +183,7 @@ class ThresholdsAdmin:
         model = artifact.version
         tuned = ThresholdTable.build(artifact.vocabulary.tags, {}, artifact.thresholds)
         key = self.keys.live(model)
-        with telling_redis_errors(), self.redis.pipeline() as transaction:
+        with self._telling(), self.redis.pipeline() as transaction:
             transaction.watch(key, self.keys.model)
             before = transaction.get(self.keys.model) or ""
             self._refuse_other_vocabulary(before, model, artifact.vocabulary.fingerprint)
@@ -223,7 +222,7 @@ class ThresholdsAdmin:
     def workers(self) -> dict[str, dict[str, str]]:
         """The heartbeats of live workers, by name."""
         prefix = self.keys.worker("")
-        with telling_redis_errors():
+        with self._telling():
             names = sorted(self.redis.scan_iter(self.keys.workers, count=1000))
             beats = {name[len(prefix) :]: self.redis.hgetall(name) for name in names}
         return {name: beat for name, beat in beats.items() if beat}

@@ -133,14 +133,14 @@ class Settings(BaseSettings):
         protocol = self.kafka_security_protocol
         for name in ("kafka_sasl_username", "kafka_sasl_password"):
             if bool(_revealed(getattr(self, name))) != protocol.startswith("SASL"):
-                lacks = "wants it" if protocol.startswith("SASL") else "knows no login, nobody would see it"
+                lacks = "wants it" if protocol.startswith("SASL") else "uses no login"
                 _refuse(name, f"TAGSTREAM_KAFKA_SECURITY_PROTOCOL is {protocol} and {lacks}")
         for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
             if getattr(self, name) is not None and not protocol.endswith("SSL"):
-                _refuse(name, f"TAGSTREAM_KAFKA_SECURITY_PROTOCOL is {protocol} and knows no TLS")
+                _refuse(name, f"TAGSTREAM_KAFKA_SECURITY_PROTOCOL is {protocol} and uses no TLS")
         for name in ("redis_ssl_cafile", "redis_ssl_certfile", "redis_ssl_keyfile"):
             if getattr(self, name) is not None and not self.redis_url.get_secret_value().startswith("rediss://"):
-                _refuse(name, "TAGSTREAM_REDIS_URL is not rediss:// and knows no TLS")
+                _refuse(name, "TAGSTREAM_REDIS_URL is not rediss:// and uses no TLS")
         for service in ("kafka", "redis"):
             if getattr(self, f"{service}_ssl_keyfile") and not getattr(self, f"{service}_ssl_certfile"):
                 _refuse(f"{service}_ssl_keyfile", "a key without its certificate")

@@ -13,34 +13,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    AuthenticationFailedError,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    KafkaConnectionError,
-    KafkaError,
-    KafkaTimeoutError,
-    NodeNotReadyError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
-    UnsupportedSaslMechanismError,
-)
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 from aiokafka.helpers import create_ssl_context
 
+from streamer.adapters.kafka_words import KafkaRefuses, kafka_error
 from streamer.core.errors import TagstreamError
 from streamer.settings import Settings
 
 CONNECT_TIMEOUT_S = 8.0  # a person who mistyped an address should not wait longer than this
 STOP_TIMEOUT_S = 8.0  # a client whose broker went away must not hang the command's end
-
-_REFUSED_LOGIN = (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)
-_REFUSED_RIGHT = (
-    TopicAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    ClusterAuthorizationFailedError,
-)
-_UNREACHABLE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
 
 
 class _Client(Protocol):
@@ -80,47 +63,50 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
             cafile=settings.kafka_ssl_cafile,
             certfile=settings.kafka_ssl_certfile,
             keyfile=settings.kafka_ssl_keyfile,
+            password="",  # an encrypted key is refused: without this OpenSSL would ask a terminal, and hang elsewhere
         )
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise TagstreamError(f"the certificates for Kafka (TAGSTREAM_KAFKA_SSL_*) cannot be used: {error}.") from None
+        raise TagstreamError(f"the certificates for Kafka cannot be used ({_files(settings)}): {error}.") from None
+
+
+def _files(settings: Settings) -> str:
+    named = {name: getattr(settings, f"kafka_ssl_{name}") for name in ("cafile", "certfile", "keyfile")}
+    return ", ".join(f"TAGSTREAM_KAFKA_SSL_{name.upper()}={path}" for name, path in named.items() if path is not None)
 
 
 @contextmanager
-def telling_kafka_errors(settings: Settings) -> Iterator[None]:
-    """Turn aiokafka's errors inside the block into one `TagstreamError`; others (a closed pipe, say) pass."""
+def telling_kafka_errors(settings: Settings, does: str = "") -> Iterator[None]:
+    """Turn aiokafka's errors inside the block into one `TagstreamError`; others (a closed pipe, say) pass.
+
+    `does` is Read or Write where the client only does that.
+    """
     try:
         yield
     except KafkaError as error:
-        raise TagstreamError(_sentence(settings, error)) from error
+        raise kafka_error(settings, error, does) from error
 
 
-def _sentence(settings: Settings, error: BaseException) -> str:
-    where = settings.kafka_bootstrap
-    if isinstance(error, _REFUSED_LOGIN):
-        return f"Kafka at {where} refuses the login (TAGSTREAM_KAFKA_SASL_*): {error}."
-    if isinstance(error, _REFUSED_RIGHT):
-        return f"Kafka at {where} does not allow this: {error}."
-    if isinstance(error, _UNREACHABLE):
-        reason = error.args[0] if error.args else type(error).__name__
-        return f"no Kafka broker answers at {where}: {reason} (TAGSTREAM_KAFKA_BOOTSTRAP)."
-    return f"Kafka at {where} refused: {error}."
-
-
-class _LastComplaint(logging.Handler):
-    """Keeps the last exception that aiokafka logged: the cause that its own exception leaves out."""
+class _Complaints(logging.Handler):
+    """Keeps the exceptions that aiokafka logged: the causes that its own exception leaves out."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.error: BaseException | None = None
+        self.errors: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         arguments = record.args if isinstance(record.args, tuple) else ()
-        self.error = next((arg for arg in reversed(arguments) if isinstance(arg, Exception)), self.error)
+        self.errors += [argument for argument in arguments if isinstance(argument, Exception)]
+
+    def told(self, settings: Settings) -> TagstreamError | None:
+        """What they amount to: of several brokers the one that says no, else the last."""
+        told = [kafka_error(settings, error) for error in self.errors]
+        refusals = [one for one in told if isinstance(one, KafkaRefuses)]
+        return (refusals or told or [None])[-1]
 
 
 @contextmanager
-def _listening() -> Iterator[_LastComplaint]:
-    listener = _LastComplaint()
+def _listening() -> Iterator[_Complaints]:
+    listener = _Complaints()
     logger = logging.getLogger("aiokafka")
     logger.addHandler(listener)
     try:
@@ -136,27 +122,33 @@ async def running(client: ClientT, settings: Settings, timeout_s: float = CONNEC
     Errors inside the block are told in one sentence too.
 
     Raises:
-        TagstreamError: when no broker answers within `timeout_s`, or one refuses.
+        KafkaRefuses: a broker says no to who we are, or to what we want.
+        TagstreamError: no broker answers within `timeout_s`.
     """
-    with telling_kafka_errors(settings):
+    with _listening() as complaints, telling_kafka_errors(settings, _does(client)):
         try:
-            await _start(client, timeout_s)
+            await _start(client, settings, complaints, timeout_s)
             yield client
+        except NodeNotReadyError as error:  # the broker that was advertised; why is in the log
+            raise complaints.told(settings) or error from error
         finally:
             await _stop(client)
 
 
-async def _start(client: _Client, timeout_s: float) -> None:
-    with _listening() as complaints:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await client.start()
-        except (KafkaConnectionError, TimeoutError, OSError) as error:
-            cause = complaints.error or error
-            if isinstance(cause, KafkaError) and not isinstance(cause, KafkaConnectionError):
-                raise cause from None
-            reason = cause.args[0] if isinstance(cause, KafkaError) and cause.args else str(cause)
-            raise KafkaConnectionError(reason or f"no answer within {timeout_s:g} s") from None
+def _does(client: _Client) -> str:
+    if isinstance(client, AIOKafkaProducer):
+        return "Write"
+    return "Read" if isinstance(client, AIOKafkaConsumer) else ""
+
+
+async def _start(client: _Client, settings: Settings, complaints: _Complaints, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.start()
+    except (KafkaConnectionError, TimeoutError, OSError) as error:
+        silence = KafkaConnectionError(f"no answer within {timeout_s:g} s")
+        fallback = error if isinstance(error, KafkaConnectionError) else silence
+        raise complaints.told(settings) or kafka_error(settings, fallback) from error
 
 
 async def _stop(client: _Client) -> None:

@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
 from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_rights import Operation, Right, require
 from streamer.adapters.kafka_topic_contract import (
     INPUT_MAX_BYTES,
     Problem,
@@ -21,6 +22,7 @@ from streamer.adapters.kafka_topic_contract import (
     find_problems,
     plan_topics,
 )
+from streamer.adapters.kafka_words import REFUSED_RIGHT, right_refused
 from streamer.core.errors import TagstreamError
 from streamer.settings import Settings
 
@@ -59,13 +61,14 @@ async def create_topics(
         TagstreamError: when the broker refuses, or `partitions` contradicts an existing input topic.
     """
     async with running(Admin(**client_options(settings)), settings) as admin:
+        await require(admin, settings, looking_rights(settings))
         existing = await _describe(admin)
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = replication or min(MAX_DEFAULT_REPLICATION, max(1, brokers))
         source, *_ = plan_topics(settings, copies)
         created: set[str] = set()
         if source.name not in existing:
-            created |= await _create(admin, [source], partitions or DEFAULT_PARTITIONS, copies)
+            created |= await _create(admin, settings, [source], partitions or DEFAULT_PARTITIONS, copies)
         # Outputs go to the partition number of their input: the input's own count decides for all.
         count = (await _wait_visible(admin, [source.name]))[source.name].partitions
         if partitions not in (None, count):
@@ -74,7 +77,8 @@ async def create_topics(
                 "changing their number is a migration, because tracks would move to other partitions."
             )
         _, *outputs = plan_topics(settings, copies, await _input_max_bytes(admin, source.name))
-        created |= await _create(admin, [plan for plan in outputs if plan.name not in existing], count, copies)
+        absent = [plan for plan in outputs if plan.name not in existing]
+        created |= await _create(admin, settings, absent, count, copies)
         names = [source.name, *(plan.name for plan in outputs)]
         found = await _wait_visible(admin, names)
     return [
@@ -88,7 +92,9 @@ async def _input_max_bytes(admin: Admin, name: str) -> int:
     return int(config.get("max.message.bytes", INPUT_MAX_BYTES))
 
 
-async def _create(admin: Admin, plans: list[TopicPlan], partitions: int, replication: int) -> set[str]:
+async def _create(
+    admin: Admin, settings: Settings, plans: list[TopicPlan], partitions: int, replication: int
+) -> set[str]:
     """Create topics and return the names of those that were not there: another `create` may run beside this one."""
     if not plans:
         return set()
@@ -100,6 +106,8 @@ async def _create(admin: Admin, plans: list[TopicPlan], partitions: int, replica
         error = for_code(code)
         if error is NoError:
             created.add(name)
+        elif error in REFUSED_RIGHT:
+            raise right_refused(settings, f"create {name}", [str(Right(Operation.CREATE, "topic", name))])
         elif error is not TopicAlreadyExistsError:
             reason = (message[0] if message else None) or error.description
             raise TagstreamError(f"Kafka does not create the topic {name}: {reason.rstrip('.')}.")
@@ -135,13 +143,21 @@ async def _describe(admin: Admin) -> dict[str, _Shape]:
     }
 
 
-async def partition_count(settings: Settings, topic: str) -> int:
-    """How many partitions `topic` has.
+def looking_rights(settings: Settings) -> list[Right]:
+    """What it takes to hold the topics against the contract."""
+    names = [plan.name for plan in plan_topics(settings, 1)]
+    return [Right(op, "topic", name) for op in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS) for name in names]
+
+
+async def partition_count(settings: Settings, topic: str, operation: Operation = Operation.READ) -> int:
+    """How many partitions `topic` has; for somebody who will do `operation` there.
 
     Raises:
+        KafkaRefuses: this client may not.
         TagstreamError: when it does not exist.
     """
     async with running(Admin(**client_options(settings)), settings) as admin:
+        await require(admin, settings, [Right(operation, "topic", topic)])
         found = await _describe(admin)
     if topic not in found:
         raise TagstreamError(
@@ -151,10 +167,11 @@ async def partition_count(settings: Settings, topic: str) -> int:
     return found[topic].partitions
 
 
-async def read_topics(settings: Settings) -> dict[str, Topic]:
-    """The product's topics that exist, with their settings."""
+async def read_topics(settings: Settings, rights: Sequence[Right]) -> dict[str, Topic]:
+    """The product's topics that exist, with their settings, for somebody who needs `rights`."""
     names = [plan.name for plan in plan_topics(settings, 1)]
     async with running(Admin(**client_options(settings)), settings) as admin:
+        await require(admin, settings, rights)
         found = await _describe(admin)
         configs = await _configs(admin, [name for name in names if name in found])
     return {
@@ -174,9 +191,16 @@ async def _configs(admin: Admin, names: list[str]) -> dict[str, Mapping[str, str
     return found
 
 
-async def inspect_topics(settings: Settings) -> tuple[dict[str, Topic], list[Problem]]:
-    """The topics on the broker and everything about them that the contract would have otherwise."""
-    topics = await read_topics(settings)
+async def inspect_topics(
+    settings: Settings, rights: Sequence[Right] | None = None
+) -> tuple[dict[str, Topic], list[Problem]]:
+    """The topics on the broker and everything about them that the contract would have otherwise.
+
+    Raises:
+        KafkaRefuses: one of `rights` is missing (by default those that this takes).
+        TagstreamError: no broker answers.
+    """
+    topics = await read_topics(settings, looking_rights(settings) if rights is None else rights)
     return topics, find_problems(settings, topics)
 
 

@@ -30,6 +30,10 @@ class Keys:
     def worker(self, worker: str) -> str:
         return f"{self.prefix}workers:{worker}"
 
+    def trial(self, worker: str) -> str:
+        """Of nobody: where a worker tries its rights."""
+        return f"{self.prefix}trial:{worker}"
+
     @property
     def workers(self) -> str:
         """Pattern of all heartbeats."""

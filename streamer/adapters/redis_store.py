@@ -8,6 +8,7 @@ is what holds when a push is lost.
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,9 +16,10 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from streamer.adapters.redis_client import REDIS_FAILURES, RedisRefuses, connection_options, redis_error
 from streamer.adapters.redis_keys import Keys
+from streamer.adapters.redis_rights import INVALIDATIONS, check_worker_rights
 from streamer.core.thresholds import ThresholdTable
 from streamer.serving import Snapshot, StoreUnavailable
 from streamer.settings import Settings
@@ -80,18 +82,12 @@ if not now or now == '' then redis.call('SET', KEYS[1], ARGV[1]) end
 
 def redis_client(settings: Settings, retries: int = 1) -> "Redis":
     """An asyncio client of the deployment's Redis, with bounded waits and no hidden retries but the one."""
-    options: dict[str, Any] = {}
-    if settings.redis_ssl_cafile is not None:
-        options["ssl_ca_certs"] = str(settings.redis_ssl_cafile)
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
-        decode_responses=True,
         encoding_errors="replace",  # bytes that are no text are refused as a value, not as an answer
         protocol=2,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), retries),
-        **options,
+        **connection_options(settings, SOCKET_TIMEOUT_S),
     )
 
 
@@ -151,18 +147,31 @@ class RedisStore:
     async def _ask(self, answer: Awaitable[T] | Any) -> Any:
         try:
             return await answer
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"Redis does not answer ({type(error).__name__}: {error})") from error
+        except REDIS_FAILURES as error:
+            raise StoreUnavailable(str(redis_error(self._settings, error)).rstrip(".")) from error
+
+    async def check_rights(self) -> None:
+        """Pass where Redis lets a worker do all it needs; one that is away is no reason not to begin.
+
+        Raises:
+            RedisRefuses: the login, a certificate or a right is wrong.
+        """
+        try:
+            await check_worker_rights(self._redis, self._settings, self._keys.trial(self._worker))
+        except REDIS_FAILURES as error:
+            told = redis_error(self._settings, error)
+            if isinstance(told, RedisRefuses):
+                raise told from error
 
     async def listen(self) -> None:
         """Set `changed` whenever a watched key changes; reconnects for ever. Run it as a side task."""
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_FAILURES as error:
                 log.debug("no push from Redis: %s", error)
             self.changed.set()  # something may have been missed
-            await asyncio.sleep(RECONNECT_S)
+            await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))  # many workers, not all at the same moment
 
     async def _listen_once(self) -> None:
         # Without retries: a connection that was silently replaced is tracked, or told, no more.
@@ -173,7 +182,7 @@ class RedisStore:
             assert pubsub.connection is not None
             await pubsub.connection.send_command("CLIENT", "ID")
             listener_id = await pubsub.connection.read_response()
-            await pubsub.subscribe("__redis__:invalidate")
+            await pubsub.subscribe(INVALIDATIONS)
             await tracker.initialize()
             prefixes = [word for prefix in self._keys.watched() for word in ("PREFIX", prefix)]
             await tracker.execute_command("CLIENT", "TRACKING", "ON", "REDIRECT", str(listener_id), "BCAST", *prefixes)
@@ -185,13 +194,13 @@ class RedisStore:
                 elif _concerns_us(message.get("data")):
                     self.changed.set()
         finally:
-            with suppress(RedisError, OSError, TimeoutError):
+            with suppress(*REDIS_FAILURES):
                 await pubsub.aclose()
                 await tracker.aclose()
                 await client.aclose()
 
     async def close(self) -> None:
-        with suppress(RedisError, OSError, TimeoutError):
+        with suppress(*REDIS_FAILURES):
             await self._redis.aclose()
 
 
