@@ -33,7 +33,8 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
     )
     sink = KafkaSink(settings, lease)
     loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
-    serving = ServingControl(store, loader, StateStore(settings.state_dir, settings.worker), clock)
+    last_good = StateStore(settings.state_dir, settings.worker, f"{settings.topic_probabilities} {settings.group}")
+    serving = ServingControl(store, loader, last_good, clock)
 
     async def build_pipeline() -> Pipeline:
         layout = serving.current().model.layout

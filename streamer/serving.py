@@ -47,6 +47,7 @@ class LastGood:
     canonical: str
     entered: bool
     saved_at_ms: float
+    vocabulary: str = ""  # the model's; empty where it was not kept
 
 
 class ThresholdStore(Protocol):
@@ -147,7 +148,7 @@ class ServingControl:
 
     async def _follow_store(self) -> None:
         named = await self._store.active_model()
-        candidates = [named] if named else await self._candidates()
+        candidates = [named, *await self._fallback(named)] if named else await self._candidates()
         model = await self._first_usable(candidates)
         if named is None and model is not None:
             if self._serving is not None and self._entered:
@@ -157,6 +158,11 @@ class ServingControl:
             model = self._serving.model  # keep the model there is, and go on following its thresholds
         if model is not None:
             await self._follow_thresholds(model)
+
+    async def _fallback(self, named: str) -> list[str]:
+        """What a start takes where the named model is not usable: its peers keep to that too."""
+        remembered = None if self._serving is not None else await asyncio.to_thread(self._last_good.newest)
+        return [remembered.model] if remembered is not None and remembered.model != named else []
 
     async def _candidates(self) -> list[str]:
         """The models to serve where the store names none, best first: in use, remembered, champion."""
@@ -194,7 +200,7 @@ class ServingControl:
             return None
         try:
             model = await asyncio.to_thread(self._loader.load, version)
-            self._refuse_other_vocabulary(model)
+            await self._refuse_other_vocabulary(model)
         except Exception as error:  # a full device, say: whatever it is, the model in use goes on
             self._retry_model_at_s = {version: self._clock.monotonic_s() + MODEL_RETRY_S}
             if not isinstance(error, ModelUnusable):
@@ -206,14 +212,19 @@ class ServingControl:
         self._aside = model
         return model
 
-    def _refuse_other_vocabulary(self, model: LoadedModel) -> None:
-        if self._serving is None:
-            return
-        mine, other = self._serving.model.layout.fingerprint, model.layout.fingerprint
-        if mine != other:
+    async def _refuse_other_vocabulary(self, model: LoadedModel) -> None:
+        """The vocabulary that holds here is that of the model in use, or at a start of the last one that was."""
+        if self._serving is not None:
+            mine = self._serving.model.layout.fingerprint
+        else:
+            remembered = await asyncio.to_thread(self._last_good.newest)
+            mine = remembered.vocabulary if remembered is not None else ""
+        other = model.layout.fingerprint
+        if mine and mine != other:
             raise ModelUnusable(
                 f"model {model.version} has vocabulary {other}, this topic is decided under {mine}: "
-                "another vocabulary needs a topic and a consumer group of its own"
+                "another vocabulary needs a topic and a consumer group of its own "
+                "(where the topic was made anew: remove the files in TAGSTREAM_STATE_DIR and start again)"
             )
 
     async def _follow_thresholds(self, model: LoadedModel) -> None:
@@ -292,7 +303,9 @@ class ServingControl:
         status.obeyed_at_ms = self._clock.wall_ms()
         self.swapped.set()
         log.info("deciding with model %s and thresholds %s (%s)", model.version, table.version, source)
-        state = LastGood(model.version, table.canonical, entered, status.obeyed_at_ms)
+        state = LastGood(
+            model.version, table.canonical, entered, status.obeyed_at_ms, vocabulary=model.layout.fingerprint
+        )
         try:
             await asyncio.to_thread(self._last_good.save, state)
         except OSError as error:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from streamer.serving import LastGood, tuned_table
-from tests.fakes import MODEL, a_table
+from tests.fakes import LAYOUT, MODEL, a_table
 from tests.serving_desk import TUNED_HASH, Desk, remembered
 
 
@@ -27,7 +27,9 @@ async def test_first_use_writes_what_the_trainer_chose():
     status = desk.status
     assert (status.store_up, status.source, status.swaps, status.restored) == (True, "redis", 0, 0)
     assert status.obeyed_at_ms == desk.clock.wall_ms()
-    assert desk.last_good.newest() == LastGood(MODEL, desk.table.canonical, True, desk.clock.wall_ms())
+    assert desk.last_good.newest() == LastGood(
+        MODEL, desk.table.canonical, True, desk.clock.wall_ms(), LAYOUT.fingerprint
+    )
 
 
 async def test_refreshing_again_changes_nothing():

@@ -1,6 +1,7 @@
 """What is served: models that change or fail, starts without Redis, and Redis going away."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,34 @@ async def test_another_vocabulary_is_refused_on_a_running_topic():
     await desk.control.refresh()
     assert desk.control.current().model is desk.model
     assert "ffffffffffff" in desk.status.model_failure and LAYOUT.fingerprint in desk.status.model_failure
+
+
+async def test_a_start_keeps_to_the_vocabulary_of_the_last_good_model():
+    """A hand-set name of another vocabulary would make every event of the topic a dead letter."""
+    stranger = a_model(OTHER_MODEL, Layout.build("ffffffffffff", {"moods": {"tags": ["calm"]}}), {"calm": 0.5})
+    state = replace(remembered(a_table(rock=0.9)), vocabulary=LAYOUT.fingerprint)
+    desk = Desk(state, champion=OTHER_MODEL)
+    desk.loader.models[OTHER_MODEL] = stranger
+    desk.store.model = OTHER_MODEL
+    for _ in range(2):
+        await desk.control.refresh()
+        assert desk.control.current().model is desk.model and desk.store.model == OTHER_MODEL
+    assert "ffffffffffff" in desk.status.model_failure and "TAGSTREAM_STATE_DIR" in desk.status.model_failure
+    del desk.loader.models[MODEL]
+    again = Desk(state, champion=OTHER_MODEL)
+    again.loader.models = {OTHER_MODEL: stranger}
+    await again.control.refresh()
+    assert not again.control.ready, "better none than another vocabulary's, the champion included"
+
+
+async def test_a_start_takes_the_last_good_model_where_the_named_one_is_broken():
+    desk = Desk(remembered(a_table()))
+    desk.loader.models[OTHER_MODEL] = ModelUnusable("checksum of model.safetensors differs")
+    desk.store.model = OTHER_MODEL
+    for _ in range(2):
+        await desk.control.refresh()
+        assert desk.control.current().model is desk.model and desk.store.model == OTHER_MODEL
+    assert "checksum" in desk.status.model_failure
 
 
 async def test_no_model_anywhere_waits_and_says_so():

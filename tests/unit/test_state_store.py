@@ -27,6 +27,15 @@ def test_the_newest_of_all_workers(tmp_path):
     assert newest is not None and newest.canonical == "a"
 
 
+def test_another_streams_files_and_older_ones(tmp_path):
+    StateStore(tmp_path, "a", "tracks group-1").save(STATE)
+    assert StateStore(tmp_path, "b", "tracks group-2").newest() is None
+    assert StateStore(tmp_path, "b", "tracks group-1").newest() == STATE
+    older = {"model": "m", "canonical": "{}", "entered": True, "saved_at_ms": 1}
+    (tmp_path / "a.json").write_text(json.dumps(older))
+    assert StateStore(tmp_path, "b", "tracks group-2").newest() == LastGood("m", "{}", True, 1)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"17", b"null", b'{"model": "m"}', b"\xff", b"[" * 100_000, b" " * (MAX_STATE_BYTES + 1),
