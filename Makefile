@@ -11,7 +11,7 @@ ARGS ?=
 # Units first: what is wrong in a function should not first be seen as a broken stream.
 TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/fault)
 
-.PHONY: help setup same-place demo test lint bench chaos
+.PHONY: help setup same-place demo test lint fuzz bench chaos soak
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -32,12 +32,18 @@ lint: setup ## style, layers and types
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 
+fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
+
 bench: setup ## our worker beside the alternatives, on the same broker; ARGS="..."
 	@$(BIN)/tagstream bench peers $(ARGS)
 
 chaos: setup ## faults on a seeded schedule: MINUTES=30 SEED=7, SEEDS=10 of them one after the other, ARGS="..."
 	@$(BIN)/python -m tests.fault.lab $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+soak: setup ## steady load, swaps, model switches, restarts, and nothing may grow: HOURS=0.33 SEED=7, ARGS="--rate 300"
+	@$(BIN)/python -m tests.fault.soak $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # A virtual environment holds absolute paths: one that was moved, or has lost its Python, is made anew.
 same-place:
