@@ -1,5 +1,7 @@
 """`tagstream bench`: measurements on real parts. Each checks its outputs, and fails where they are wrong."""
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,9 +11,12 @@ from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar
 app = typer.Typer(help="Measure on real parts; outputs are checked before figures are told.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `peers` a subcommand while it is the only one."""
+class MemoryKind(StrEnum):
+    """Which runs of `bench memory`."""
+
+    OVERLOAD = "overload"
+    BACKLOG = "backlog"
+    BOTH = "both"
 
 
 @app.command("peers", epilog="Example: tagstream bench peers --events 60000 --rounds 3")
@@ -79,3 +84,48 @@ def _agreement_line(agreement: dict[str, int]) -> str:
         f"{agreement['missing_tracks']:,} tracks missing, {agreement['unknown_tracks']:,} unknown, "
         f"{agreement['repeated_outputs']:,} outputs repeated"
     )
+
+
+@app.command(
+    "memory", epilog="Example: tagstream bench memory --minutes 10 --backlog-gb 2 --partitions 1 --partitions 16"
+)
+def memory(
+    *,
+    kind: Annotated[MemoryKind, typer.Option(help="Which runs.")] = MemoryKind.BOTH,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the overload lasts.")] = 10.0,
+    carries: Annotated[float, typer.Option(min=1, help="Tracks/s of the slowed scorer; ten times that is sent.")] = 200,
+    backlog_gb: Annotated[float, typer.Option(min=0.01, help="Size of the backlog, GiB of events.")] = 2.0,
+    partitions: Annotated[
+        list[int] | None, typer.Option(min=1, help="Partitions; more than once for several backlogs. Default: 4.")
+    ] = None,
+    picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("build/bench-memory.png"),
+    json: JsonFlag = False,
+) -> None:
+    """A worker's memory at ten times what its scorer can carry, and while a backlog drains, on a real Kafka."""
+    from ops.bench.memory import run_backlog, run_overload
+    from ops.bench.memory_report import COLUMNS, draw, table_rows, verdict
+    from streamer.adapters.kafka_client import quiet_client_logs
+
+    quiet_client_logs()
+    counts = partitions or [4]
+    runs = []
+    with progress_bar() as bar:
+        task = bar.add_task("", total=1)
+
+        def on_progress(title: str, done: int, total: int) -> None:
+            bar.update(task, description=title, completed=done, total=total)
+
+        if kind is not MemoryKind.BACKLOG:
+            runs.append(run_overload(minutes, carries, counts[0], on_progress))
+        if kind is not MemoryKind.OVERLOAD:
+            runs += [run_backlog(backlog_gb, count, on_progress) for count in counts]
+    draw(runs, picture)
+    if json:
+        emit_json({"holds": not any(run.failures for run in runs), "runs": [run.as_report() for run in runs]})
+    else:
+        print_table("A worker's memory", COLUMNS, table_rows(runs))
+    for run in runs:
+        note(verdict(run))
+    note(f"Picture: {picture}")
+    if any(run.failures for run in runs):
+        raise typer.Exit(1)
