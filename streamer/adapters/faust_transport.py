@@ -31,6 +31,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streamer.adapters import consumer_look, kafka_records
+from streamer.adapters.bounded_poll import poll_bounded
 from streamer.adapters.consumer_look import Look, right_missing
 from streamer.adapters.membership import keep_lease
 from streamer.core.batch import RecordBatch
@@ -70,8 +71,14 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         return consumer
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        records = await super()._fetch_records(*args, **kwargs)
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Any:
+        """Bounded in bytes: memory must not depend on how many partitions there are, or how well they compress."""
+        fetch = super()._fetch_records
+        records = await poll_bounded(
+            lambda wait_s, most: fetch(consumer, active_partitions, timeout=wait_s, max_records=most), timeout or 0.0
+        )
         self.read_to = consumer_look.positions(self._ensure_consumer())
         return records
 
