@@ -5,7 +5,9 @@ that may not write dead letters finds out with the first bad event, perhaps week
 rights when it describes topics (metadata version 8, Kafka 2.3 on) and groups; without an authorizer it has them all.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,10 +15,12 @@ from typing import Any
 
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
     IncompatibleBrokerVersion,
     TopicAuthorizationFailedError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
@@ -26,6 +30,8 @@ from streamer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+COORDINATOR_TIMEOUT_S = 5.0
+COORDINATOR_RETRY_S = 0.2
 NOT_TOLD = -(2**31)  # what stands in the bit field where a broker does not say
 
 
@@ -112,7 +118,8 @@ async def _missing_of_topics(admin: Admin, rights: Sequence[Right]) -> list[Righ
 
 async def _allowed_in_group(admin: Admin, right: Right) -> bool:
     try:
-        (answer,) = await admin.describe_consumer_groups([right.name], include_authorized_operations=True)
+        coordinator = await _coordinator(admin, right.name)
+        answer: Any = await admin._send_request(_DescribeGroup(right.name), coordinator)
     except GroupAuthorizationFailedError:
         return False
     except (IncompatibleBrokerVersion, NotImplementedError):
@@ -123,6 +130,18 @@ async def _allowed_in_group(admin: Admin, right: Right) -> bool:
         return False
     operations = group["authorized_operations"]
     return bool(operations == NOT_TOLD or operations >> right.operation & 1)
+
+
+async def _coordinator(admin: Admin, group: str) -> int:
+    """The broker that coordinates a group; a new cluster needs a moment to have one."""
+    deadline_s = time.monotonic() + COORDINATOR_TIMEOUT_S
+    while True:
+        try:
+            return await admin.find_coordinator(group)
+        except GroupCoordinatorNotAvailableError:
+            if time.monotonic() >= deadline_s:
+                raise
+            await asyncio.sleep(COORDINATOR_RETRY_S)
 
 
 class _TopicsDescribed(Response):
@@ -183,3 +202,19 @@ class _DescribeTopics(Request[_DescribeTopicsV8]):
 
     def build(self, request_struct_class: type[_DescribeTopicsV8]) -> _DescribeTopicsV8:
         return request_struct_class(self._topics, False, False, True)
+
+
+class _DescribeGroupV3(DescribeGroupsRequest_v3):
+    """aiokafka reads version 3's answer as version 2's, which ends before the rights."""
+
+    RESPONSE_TYPE = DescribeGroupsResponse_v3
+
+
+class _DescribeGroup(Request[_DescribeGroupV3]):
+    API_KEY = 15
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_DescribeGroupV3]) -> _DescribeGroupV3:
+        return request_struct_class([self._group], True)
