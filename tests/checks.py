@@ -81,13 +81,14 @@ def check_identities(found: Evidence) -> None:
 class Track:
     """What one key was given, and how far one compacted topic has followed. Ranks count from 0 along the inputs."""
 
-    __slots__ = ("highest", "inputs", "last", "name")
+    __slots__ = ("gone", "highest", "inputs", "last", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.inputs: list[tuple[int, bool]] = []  # offset, and whether it is a withdrawal
         self.highest = -1
         self.last = -1
+        self.gone = -1  # the newest withdrawal that was followed
 
     def event(self, rank: int) -> bool:
         """The output of this input came; whether it is the first of it."""
@@ -107,12 +108,11 @@ class Track:
         history is refused for that.
         """
         if self.highest + 1 < len(self.inputs) and self.inputs[self.highest + 1][1]:
-            self.highest = self.last = self.highest + 1
+            self.highest = self.last = self.gone = self.highest + 1
             return self.inputs[self.last][0]
-        known = [rank for rank in range(self.highest + 1) if self.inputs[rank][1]]
-        if not known:
+        if self.gone < 0:
             raise Violation(Kind.STRANGE, f"{self.name}: a tombstone that nobody asked for yet")
-        self.last = known[-1]
+        self.last = self.gone
         return -1
 
 
@@ -218,15 +218,17 @@ def _needed(
     by_partition: dict[int, list[int]] = defaultdict(list)
     for partition, offset in found.inputs:
         by_partition[partition].append(offset)
-    needed = {}
-    for partition, unsorted in by_partition.items():
-        offsets = np.array(sorted(unsorted), np.int64)
-        columns: dict[TopicPartition, np.ndarray] = {}
-        for index, offset in enumerate(offsets.tolist()):
-            for topic, places in ((tags, firsts[0]), (scores, firsts[1]), (deadletter, dead)):
-                if (place := places.get((partition, offset))) is not None:
-                    where = TopicPartition(topic, place[0])
-                    column = columns.setdefault(where, np.zeros(len(offsets), np.int64))
-                    column[index] = place[1] + 1
-        needed[partition] = offsets, {where: np.maximum.accumulate(ends) for where, ends in columns.items()}
+    needed: dict[int, tuple[np.ndarray, dict[TopicPartition, np.ndarray]]] = {
+        partition: (np.array(sorted(offsets), np.int64), {}) for partition, offsets in by_partition.items()
+    }
+    for topic, places in ((tags, firsts[0]), (scores, firsts[1]), (deadletter, dead)):
+        pairs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for (partition, offset), (to, position) in places.items():
+            pairs[partition, to].append((offset, position + 1))
+        for (partition, to), reached in pairs.items():
+            offsets, columns = needed[partition]
+            done, ends = np.array(reached, np.int64).T
+            column = np.zeros(len(offsets), np.int64)
+            column[np.searchsorted(offsets, done)] = ends
+            columns[TopicPartition(topic, to)] = np.maximum.accumulate(column)
     return needed

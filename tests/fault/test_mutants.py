@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from ops.local.services import Services
-from tests.checker import Report, check
+from tests.checker import Report
 from tests.checks_content import effective, version_of
 from tests.evidence import Kind, Violation
 from tests.fault.mutants import MUTATIONS, PatchedWorker
@@ -69,11 +69,8 @@ class Scene:
 
     def judge(self) -> Report:
         """The whole stream, against all that was written here too."""
-        stream = self.stream
-        stream.settle()
-        stream.sampler.sample_once()
-        tuned = version_of(effective(dict.fromkeys(stream.layout.tags, TUNED), {}))
-        return check(stream.settings, stream.layout, stream.sampler.samples, stream.tables(), written={tuned})
+        tuned = effective(dict.fromkeys(self.stream.layout.tags, TUNED), {})
+        return self.stream.verify(written={version_of(tuned)})
 
     @staticmethod
     def _until(what: Callable[[], object], saying: str) -> None:
