@@ -37,8 +37,8 @@ from streamer.watchdog import Stalled
 
 log = logging.getLogger(__name__)
 
-CHANNEL_RECORD_BATCHES = 8  # waiting for the agent; each at most FETCH_BYTES
-FETCH_BYTES = 4 << 20  # per partition and fetch
+CHANNEL_RECORD_BATCHES = 8  # waiting for the agent; each at most what one poll hands over (bounded_poll.POLL_BYTES)
+FETCH_BYTES = 4 << 20  # per partition and fetch, as it was compressed
 REQUEST_TIMEOUT_S = 30.0
 LONGEST_PAUSE_S = 7 * 24 * 3600.0  # between polls: a worker that waits keeps its partitions; a stall is our own affair
 STOP_BY_FORCE_S = 29.0  # after SIGTERM; an orchestrator kills at 30
