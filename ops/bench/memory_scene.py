@@ -5,6 +5,7 @@ the group's committed offsets, the outputs from the ends of their topics, rebala
 """
 
 import asyncio
+import itertools
 import re
 import shutil
 import sys
@@ -23,7 +24,7 @@ from aiokafka.partitioner import murmur2
 
 from ops.bench.peers import PEERS
 from ops.bench.slow_worker import SLOW_FILE_VARIABLE
-from ops.bench.workload import Workload
+from ops.bench.workload import CHUNK_TRACKS, Workload, track_id_of
 from ops.errors import OpsError
 from ops.kafka_io import produce_events
 from ops.local.services import start_services
@@ -196,19 +197,21 @@ class Scene:
         self.produced = acknowledged
 
     def preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
-        """Put events of so many bytes in all into the topic, by whole batches: ten times faster than one by one."""
+        """Put events of so many bytes in all into the topic, by whole batches: ten times faster than one by one.
+
+        The bodies of the first few thousand come again under other track ids, too far apart to be compressed away.
+        """
         asyncio.run(self._preload(raw_bytes, on_progress))
 
     async def _preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
         topic = self.settings.topic_probabilities
         producer = AIOKafkaProducer(
-            **client_options(self.settings), acks="all", compression_type="lz4", max_batch_size=PRODUCER_BATCH_BYTES
+            **client_options(self.settings), acks="all", compression_type="zstd", max_batch_size=PRODUCER_BATCH_BYTES
         )
         written = 0
         async with running(producer, self.settings):
             open_batches = {number: producer.create_batch() for number in range(self.partitions)}
-            for track_id, value in self.workload.values():
-                key = track_id.encode()
+            for key, value in self._many_events():
                 number = (murmur2(key) & 0x7FFFFFFF) % self.partitions
                 if open_batches[number].append(key=key, value=value, timestamp=int(time.time() * 1000)) is None:
                     await producer.send_batch(open_batches[number], topic, partition=number)
@@ -222,6 +225,13 @@ class Scene:
             for number, batch in open_batches.items():
                 await producer.send_batch(batch, topic, partition=number)
             await producer.flush()
+
+    @staticmethod
+    def _many_events() -> Iterator[tuple[bytes, bytes]]:
+        bodies = [value.partition(b",")[2] for _, value in Workload(CHUNK_TRACKS).values()]
+        for number, body in enumerate(itertools.cycle(bodies)):
+            key = track_id_of(number).encode()
+            yield key, b'{"track_id":"%b",%b' % (key, body)
 
     def log_mib(self) -> float:
         """What the input topic takes on the broker's disk, as it was compressed."""
