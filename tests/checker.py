@@ -13,7 +13,8 @@ import asyncio
 import math
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -106,26 +107,35 @@ class Sampler:
         """One sample now, from the caller's thread."""
 
         async def once() -> None:
-            async with running(Admin(**client_options(self._settings)), self._settings) as admin:
-                self.samples.append(await self._sample(admin))
+            async with self._connected() as look:
+                self.samples.append(await look())
 
         asyncio.run(once())
 
     async def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                async with running(Admin(**client_options(self._settings)), self._settings) as admin:
+                async with self._connected() as look:
                     while not self._stop.is_set():
-                        self.samples.append(await self._sample(admin))
+                        self.samples.append(await look())
                         await asyncio.sleep(SAMPLE_S)
             except (KafkaError, TagstreamError, OSError, TimeoutError):
                 await asyncio.sleep(SAMPLE_S)  # no broker or no group yet: some tests want it so
 
-    async def _sample(self, admin: Admin) -> Sample:
-        ours = self._settings
-        committed = await admin.list_consumer_group_offsets(ours.group)
-        ends = await end_offsets(ours, [ours.topic_tags, ours.topic_scores, ours.topic_deadletter])
-        return {tp: meta.offset for tp, meta in committed.items() if meta.offset >= 0}, ends
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Callable[[], Awaitable[Sample]]]:
+        """Takes samples over connections that stay: they are many, and the machine is to test the workers."""
+        ours, options = self._settings, client_options(self._settings)
+        outputs = ours.topic_tags, ours.topic_scores, ours.topic_deadletter
+        async with running(Admin(**options), ours) as admin, running(AIOKafkaConsumer(**options), ours) as consumer:
+            places = [TopicPartition(name, n) for name in outputs for n in range(await partition_count(ours, name))]
+
+            async def look() -> Sample:
+                committed = await admin.list_consumer_group_offsets(ours.group)
+                ends = await consumer.end_offsets(places)  # after what is committed: what is missing then was missing
+                return {tp: meta.offset for tp, meta in committed.items() if meta.offset >= 0}, ends
+
+            yield look
 
 
 async def end_offsets(settings: Settings, topics: Sequence[str]) -> Offsets:
