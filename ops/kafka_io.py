@@ -7,16 +7,20 @@ reading never joins a consumer group, so looking at a topic cannot disturb who c
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 
 import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from ops.errors import OpsError
 from streamer.adapters.kafka_client import client_options, running
+from streamer.adapters.kafka_rights import Operation
 from streamer.adapters.kafka_topic_contract import INPUT_MAX_BYTES
 from streamer.adapters.kafka_topics import partition_count
 from streamer.core.layout import CLASSES, Layout
@@ -27,6 +31,7 @@ Event = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 
 PRODUCER_LINGER_MS = 10
 PRODUCER_BATCH_BYTES = 512 * 1024
+LARGE_COMPRESSION = DefaultRecordBatch.CODEC_ZSTD  # of an event beyond that
 PROGRESS_INTERVAL_S = 0.1
 POLL_MS = 200
 MAX_POLL_RECORDS = 2_000
@@ -65,16 +70,9 @@ async def produce_events(
         OpsError: when an event is too large for the input topic.
     """
     topic = topic or settings.topic_probabilities
-    await partition_count(settings, topic)  # the producer itself would wait half a minute for a missing topic
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        enable_idempotence=True,
-        acks="all",
-        compression_type="lz4",
-        linger_ms=PRODUCER_LINGER_MS,
-        max_batch_size=PRODUCER_BATCH_BYTES,
-        max_request_size=INPUT_MAX_BYTES,
-    )
+    # The producer itself would wait half a minute for a missing topic.
+    await partition_count(settings, topic, Operation.WRITE)
+    producer = event_producer(settings)
     tally = _Tally(on_progress)
     async with running(producer, settings):
         sent = 0
@@ -96,12 +94,52 @@ async def produce_events(
     return tally.count
 
 
-async def _send_nothing(producer: AIOKafkaProducer, topic: str, headers: Headers) -> asyncio.Future:
+async def _send_nothing(producer: AIOKafkaProducer, topic: str, headers: Headers, partition: int = 0) -> asyncio.Future:
     """Neither key nor value: legal in Kafka, refused by aiokafka's `send`, so it goes as a batch of its own."""
     batch = producer.create_batch()
     batch.append(key=None, value=None, timestamp=int(time.time() * 1000), headers=list(headers))
     batch.close()
-    return await producer.send_batch(batch, topic, partition=0)
+    return await producer.send_batch(batch, topic, partition=partition)
+
+
+async def send_to_partition(
+    producer: AIOKafkaProducer, topic: str, partition: int, event: Event, most_bytes: int
+) -> asyncio.Future | None:
+    """Hand one event of any size over; None where the topic, which takes `most_bytes`, would refuse it.
+
+    A large one goes as a batch of its own and compressed, because brokers measure what is compressed and `send` what
+    is not; and it is measured here, because an idempotent producer does not get over a refusal.
+    """
+    key, value, headers = event[0], event[1], list(event[2])
+    if key is None and value is None:
+        return await _send_nothing(producer, topic, headers, partition)
+    size = DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers)
+    if size <= min(PRODUCER_BATCH_BYTES, most_bytes):
+        return await producer.send(topic, value, key=key, partition=partition, headers=headers)
+    now_ms = int(time.time() * 1000)
+    measured = DefaultRecordBatchBuilder(
+        2, LARGE_COMPRESSION, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=size
+    )
+    measured.append(0, now_ms, key, value, headers)
+    if len(measured.build()) > most_bytes:
+        return None
+    batch = BatchBuilder(size, LARGE_COMPRESSION)
+    batch.append(timestamp=now_ms, key=key, value=value, headers=headers)
+    batch.close()
+    return await producer.send_batch(batch, topic, partition=partition)
+
+
+def event_producer(settings: Settings, batch_bytes: int = PRODUCER_BATCH_BYTES) -> AIOKafkaProducer:
+    """A producer, not started, as every event is produced: idempotent, acknowledged by all in-sync replicas."""
+    return AIOKafkaProducer(
+        **client_options(settings),
+        enable_idempotence=True,
+        acks="all",
+        compression_type="lz4",
+        linger_ms=PRODUCER_LINGER_MS,
+        max_batch_size=batch_bytes,
+        max_request_size=INPUT_MAX_BYTES,
+    )
 
 
 class _Tally:
@@ -145,6 +183,53 @@ async def _on_schedule(events: Iterable[Event], rate_per_s: float | None) -> Asy
         yield event
 
 
+async def topic_ranges(settings: Settings, topic: str, since_ms: int | None = None) -> dict[int, range]:
+    """The offsets that `topic` holds now, by partition; with `since_ms` from the first record of that time or later.
+
+    Raises:
+        TagstreamError: when Kafka cannot be reached or has no such topic.
+    """
+    count = await partition_count(settings, topic)
+    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
+    async with running(consumer, settings):
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        starts = await consumer.beginning_offsets(partitions)
+        if since_ms is not None:
+            # asked before the ends: what arrives in between is beyond neither
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+            ends = await consumer.end_offsets(partitions)
+            starts = {tp: max(starts[tp], at.offset if (at := found.get(tp)) else ends[tp]) for tp in partitions}
+        else:
+            ends = await consumer.end_offsets(partitions)
+    return {tp.partition: range(starts[tp], ends[tp]) for tp in partitions}
+
+
+async def read_ranges(
+    settings: Settings, topic: str, ranges: Mapping[int, range]
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """The records of `topic` at these offsets by partition, in order within each, of no consumer group.
+
+    Raises:
+        TagstreamError: when Kafka cannot be reached.
+    """
+    wanted = {TopicPartition(topic, number): mine for number, mine in ranges.items() if mine}
+    if not wanted:
+        return
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=MAX_POLL_RECORDS,
+    )
+    async with running(consumer, settings):
+        consumer.assign(list(wanted))
+        for partition, mine in wanted.items():
+            consumer.seek(partition, mine.start)
+        async with aclosing(_read(consumer, {partition: mine.stop for partition, mine in wanted.items()})) as records:
+            async for record in records:
+                yield record
+
+
 async def read_topic(
     settings: Settings,
     topic: str,
@@ -176,17 +261,26 @@ async def read_topic(
             consumer.seek(partition, starts[partition] if from_start else ends[partition])
         if on_span:
             on_span(sum(ends[p] - starts[p] for p in partitions) if from_start else 0)
-        heard_at = time.monotonic()
-        while follow or not await _reached(consumer, ends):
-            found = await consumer.getmany(timeout_ms=POLL_MS)
-            for partition, records in found.items():
-                for record in records:
-                    if follow or record.offset < ends[partition]:
-                        yield record
-            if found:
-                heard_at = time.monotonic()
-            elif not follow and time.monotonic() - heard_at > SILENT_END_S:
-                return
+        async with aclosing(_read(consumer, ends, follow=follow)) as records:
+            async for record in records:
+                yield record
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], follow: bool = False
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """What the consumer reads from where it stands, up to `ends` unless it is to follow."""
+    heard_at = time.monotonic()
+    while follow or not await _reached(consumer, ends):
+        found = await consumer.getmany(timeout_ms=POLL_MS)
+        for partition, records in found.items():
+            for record in records:
+                if follow or record.offset < ends[partition]:
+                    yield record
+        if found:
+            heard_at = time.monotonic()
+        elif not follow and time.monotonic() - heard_at > SILENT_END_S:
+            return
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
