@@ -35,7 +35,6 @@ from streamer.settings import load_settings
 
 MIB = 1 << 20
 PRODUCER_BATCH_BYTES = 900_000
-ENDLESS = 1_000_000_000
 JOINED = re.compile(r"Joined group .* \(generation (\d+)\)")
 STARTED = ": metrics and health at "  # in the first line of each start
 LOG_TAIL_CHARACTERS = 2_000
@@ -69,7 +68,6 @@ class Scene:
     def __init__(self, partitions: int, batch_max: int | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tagstream-memory-"))
         self.partitions = partitions
-        self.workload = Workload(ENDLESS)
         self.samples: list[Sample] = []
         self.produced = 0
         self._slow_file = self._folder / "tracks-per-s"
@@ -86,7 +84,7 @@ class Scene:
         self._services = start_services(data_dir=self._folder / "services", die_with_parent=True)
         models = self._folder / "models"
         models.mkdir()
-        next(peer for peer in PEERS if peer.name == "tagstream-json").prepare(self.workload, models)
+        next(peer for peer in PEERS if peer.name == "tagstream-json").prepare(Workload(0), models)
         options: dict[str, Any] = {
             "kafka_bootstrap": self._services.kafka_bootstrap, "redis_url": self._services.redis_url,
             "models_dir": models, "state_dir": self._folder / "state", "device": "cpu", "batch_max": self._batch_max,
@@ -181,10 +179,10 @@ class Scene:
         ends_s = time.monotonic() + seconds
 
         def events() -> Iterator[tuple[bytes, bytes, tuple[()]]]:
-            for track_id, value in self.workload.values():
+            for key, value in _many_events():
                 if time.monotonic() >= ends_s:
                     return
-                yield track_id.encode(), value, ()
+                yield key, value, ()
 
         def produce() -> None:
             asyncio.run(produce_events(self.settings, events(), rate_per_s, self._count))
@@ -197,10 +195,7 @@ class Scene:
         self.produced = acknowledged
 
     def preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
-        """Put events of so many bytes in all into the topic, by whole batches: ten times faster than one by one.
-
-        The bodies of the first few thousand come again under other track ids, too far apart to be compressed away.
-        """
+        """Put events of so many bytes in all into the topic, by whole batches: ten times faster than one by one."""
         asyncio.run(self._preload(raw_bytes, on_progress))
 
     async def _preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
@@ -211,7 +206,7 @@ class Scene:
         written = 0
         async with running(producer, self.settings):
             open_batches = {number: producer.create_batch() for number in range(self.partitions)}
-            for key, value in self._many_events():
+            for key, value in _many_events():
                 number = (murmur2(key) & 0x7FFFFFFF) % self.partitions
                 if open_batches[number].append(key=key, value=value, timestamp=int(time.time() * 1000)) is None:
                     await producer.send_batch(open_batches[number], topic, partition=number)
@@ -226,15 +221,19 @@ class Scene:
                 await producer.send_batch(batch, topic, partition=number)
             await producer.flush()
 
-    @staticmethod
-    def _many_events() -> Iterator[tuple[bytes, bytes]]:
-        bodies = [value.partition(b",")[2] for _, value in Workload(CHUNK_TRACKS).values()]
-        for number, body in enumerate(itertools.cycle(bodies)):
-            key = track_id_of(number).encode()
-            yield key, b'{"track_id":"%b",%b' % (key, body)
-
     def log_mib(self) -> float:
         """What the input topic takes on the broker's disk, as it was compressed."""
         name = self.settings.topic_probabilities
         files = (self._folder / "services").glob(f"kafka-*/data/{name}-*/*.log")
         return sum(file.stat().st_size for file in files) / MIB
+
+
+def _many_events() -> Iterator[tuple[bytes, bytes]]:
+    """Events without end, key and value.
+
+    The bodies of the first few thousand come again under other track ids, too far apart to be compressed away.
+    """
+    bodies = [value.partition(b",")[2] for _, value in Workload(CHUNK_TRACKS).values()]
+    for number, body in enumerate(itertools.cycle(bodies)):
+        key = track_id_of(number).encode()
+        yield key, b'{"track_id":"%b",%b' % (key, body)
