@@ -7,7 +7,9 @@ Knows nothing of Faust.
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 WAIT_LINE_S = 10.0  # between two lines that say what is waited for
 WAIT_RETRY_S = 0.5
 HEARTBEAT_S = 1.0
+NAMESAKE_LINE_S = 60.0  # between two lines about another worker of this one's name
 
 
 class NotYet(TagstreamError):
@@ -75,6 +78,9 @@ class Lifecycle:
         self._fail_fast = fail_fast
         self._resume_token: str | None = None
         self._started_at_s = time.time()
+        self._process = f"{socket.gethostname()} pid {os.getpid()} of {self._started_at_s * 1000:.0f}"
+        self._beaten = False
+        self._namesake_told_s = -NAMESAKE_LINE_S
         self.input_partitions = 0  # known once prepared
         self._watchdog = Watchdog(
             settings.topic_probabilities,
@@ -181,9 +187,24 @@ class Lifecycle:
             self._serving.swapped.clear()
             self._measure_rate()
             try:
-                await self._store.heartbeat(self.heartbeat_fields())
+                self._heed_namesake(await self._store.heartbeat(self.heartbeat_fields()))
             except StoreUnavailable as error:
                 log.debug("no heartbeat: %s", error)
+
+    def _heed_namesake(self, before: str) -> None:
+        """Tell of another process that writes the same heartbeat: the first beat finds whoever was before, at most."""
+        ours, first = self._process, not self._beaten
+        self._beaten = True
+        now_s = time.monotonic()
+        if before in ("", ours) or first or now_s < self._namesake_told_s + NAMESAKE_LINE_S:
+            return
+        self._namesake_told_s = now_s
+        log.warning(
+            "another process (%s) is the worker %s too, and their heartbeats overwrite each other: "
+            "give each its own TAGSTREAM_WORKER",
+            before,
+            self._settings.worker,
+        )
 
     def _measure_rate(self) -> None:
         then_s, tracks, _ = self._rate
@@ -196,6 +217,7 @@ class Lifecycle:
         status = self._serving.status
         fields = {
             "started_at_ms": f"{self._started_at_s * 1000:.0f}",
+            "process": self._process,
             "partitions": ",".join(str(partition) for partition in sorted(self._standings())),
             "lag_records": str(self.lag_records()),
             "tracks_per_s": f"{self._rate[2]:.0f}",

@@ -17,9 +17,15 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streamer.adapters.redis_client import REDIS_FAILURES, RedisRefuses, connection_options, redis_error
+from streamer.adapters.redis_client import (
+    INVALIDATIONS,
+    REDIS_FAILURES,
+    RedisRefuses,
+    connection_options,
+    redis_error,
+)
 from streamer.adapters.redis_keys import Keys
-from streamer.adapters.redis_rights import INVALIDATIONS, check_worker_rights
+from streamer.adapters.redis_rights import check_worker_rights
 from streamer.core.thresholds import ThresholdTable
 from streamer.serving import Snapshot, StoreUnavailable
 from streamer.settings import Settings
@@ -129,12 +135,17 @@ class RedisStore:
         keys = self._keys.live(model), self._keys.tables(model), self._keys.history(model)
         await self._ask(self._redis.eval(script, len(keys), *keys, table.version, table.canonical, *arguments))
 
-    async def heartbeat(self, fields: Mapping[str, str]) -> None:
-        """Say what this worker is doing; it vanishes by itself when the worker does."""
+    async def heartbeat(self, fields: Mapping[str, str]) -> str:
+        """Say what this worker is doing; it vanishes by itself when the worker does.
+
+        Returns:
+            The `process` of the heartbeat before: another one than this worker's is of another with its name.
+        """
         transaction = self._redis.pipeline(transaction=True)
+        transaction.hget(self._keys.worker(self._worker), "process")
         transaction.hset(self._keys.worker(self._worker), mapping=dict(fields))  # type: ignore[arg-type]
         transaction.expire(self._keys.worker(self._worker), HEARTBEAT_EXPIRES_S)
-        await self._ask(transaction.execute())
+        return (await self._ask(transaction.execute()))[0] or ""
 
     async def resume_token(self) -> str | None:
         """What `tagstream deadletter resume` last wrote: another value than before is a new request."""
