@@ -9,6 +9,7 @@ knows nothing of aliases, Redis or the stream.
 """
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -25,6 +26,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from torch.overrides import TorchFunctionMode
 
 from model import manifest as manifests
 from model.errors import ModelError
@@ -38,6 +40,8 @@ from model.vocabulary import Vocabulary
 SCORE_BATCH = 4096  # rows per forward pass
 GOLDEN_DRIFT_MAX = 0.01  # a score further from its golden value than this is another network
 GOLDEN_ROWS = 16
+SIZE_MAX = 65_536  # of any one dimension that a manifest names
+LAYERS_MAX = 256
 LIBRARIES = ("torch", "numpy", "reservoirpy", "safetensors", "pyarrow")
 
 
@@ -202,8 +206,9 @@ def load(path: Path | str, *, verify: bool = True) -> Artifact:
     vocabulary = Vocabulary.from_json(manifest["vocabulary"])
     if set(manifest["thresholds"]) != set(vocabulary.tags):
         raise ModelError(f"The thresholds of {folder.name} are not one for each tag of its vocabulary.")
-    network = _build(manifest, vocabulary)
-    _fill(network, manifests.read_checked(folder, manifest, WEIGHTS), folder.name)
+    weights = manifests.read_checked(folder, manifest, WEIGHTS)
+    network = _build(manifest, vocabulary, len(weights))
+    _fill(network, weights, folder.name)
     artifact = Artifact(
         version=folder.name,
         manifest=manifest,
@@ -217,12 +222,40 @@ def load(path: Path | str, *, verify: bool = True) -> Artifact:
     return artifact
 
 
-def _build(manifest: dict[str, Any], vocabulary: Vocabulary) -> Rescorer:
+def _build(manifest: dict[str, Any], vocabulary: Vocabulary, weights_bytes: int) -> Rescorer:
+    """The network; first without memory, so that a manifest cannot ask for more than its weights would fill."""
     try:
+        config = NetworkConfig(**manifest["network"])
+        _check_sizes(config)
+        with torch.device("meta"), _Unfilled():
+            needed = sum(value.nbytes for value in build(vocabulary, config).state_dict().values())
+        if needed > weights_bytes:
+            raise ValueError(f"it needs {needed} bytes of weights, there are {weights_bytes}")
         with torch.random.fork_rng(devices=[]):
-            return build(vocabulary, NetworkConfig(**manifest["network"]))
+            return build(vocabulary, config)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{manifest['version']} describes no network that can be built: {error}.") from None
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{manifest['version']} describes no network that can be built: {reason}.") from None
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills tensors: there is no memory to fill, and torch would import 900 modules to say so."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.fill_, torch.Tensor.zero_):
+            return args[0]
+        return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
+
+
+def _check_sizes(config: NetworkConfig) -> None:
+    for name, value in asdict(config).items():
+        usual = getattr(NetworkConfig, name)
+        if isinstance(usual, int) and not (type(value) is int and 0 <= value <= SIZE_MAX):
+            raise ValueError(f"{name} is {str(value)[:40]}, not a number up to {SIZE_MAX}")
+        if isinstance(usual, float) and not (type(value) in (int, float) and math.isfinite(value)):
+            raise ValueError(f"{name} is {str(value)[:40]}, not a finite number")
+    if not config.heads or config.layers > LAYERS_MAX:
+        raise ValueError(f"{config.heads} heads and {config.layers} layers; 1 or more, and up to {LAYERS_MAX}")
 
 
 def _fill(network: Rescorer, weights: bytes, version: str) -> None:

@@ -7,7 +7,9 @@ edited manifest gives itself away; reports and metrics are not part of it.
 
 import hashlib
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ FORMAT_VERSION = 1
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 FILE_PATTERN = re.compile(r"(report/)?[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
-MANIFEST_BYTES_MAX = 64 * 2**20
-FILE_BYTES_MAX = 2 * 2**30
+MANIFEST_BYTES_MAX = 16 * 2**20
+FILE_BYTES_MAX = 2 * 2**30  # the weights
+REPORT_BYTES_MAX = 64 * 2**20  # any other file
 NEEDED = ("format", "version", "network", "vocabulary", "features", "thresholds", "files", "golden")
 
 
@@ -30,7 +33,7 @@ def check_version_name(version: str) -> str:
         ModelError: otherwise.
     """
     if not VERSION_PATTERN.fullmatch(version):
-        raise ModelError(f"'{version[:80]}' is not a model version (YYYYMMDDTHHMMSSZ-<8 hex>).")
+        raise ModelError(f"{version[:80]!r} is not a model version (YYYYMMDDTHHMMSSZ-<8 hex>).")
     return version
 
 
@@ -63,8 +66,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        value = json.loads(read_bounded(path, MANIFEST_BYTES_MAX))
-    except ValueError:
+        value = json.loads(read_bounded(path, MANIFEST_BYTES_MAX, within=folder.parent))
+    except (ValueError, RecursionError):
         raise ModelError(f"{path} is not JSON.") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT_VERSION:
         raise ModelError(f"{path} is not a manifest of format {FORMAT_VERSION}.")
@@ -98,27 +101,37 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
 def read_checked(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
     """The bytes of one file, read once, then checked: what is used is what was checked."""
     if not FILE_PATTERN.fullmatch(name) or name not in manifest["files"]:
-        raise ModelError(f"The manifest of {folder.name} lists no file '{name[:80]}' that may be read.")
+        raise ModelError(f"The manifest of {folder.name} lists no file {name[:80]!r} that may be read.")
     stated = manifest["files"][name]
+    if not isinstance(stated, dict) or not {"bytes", "sha256"} <= set(stated):
+        raise ModelError(f"The manifest of {folder.name} is damaged: {name} has no size and checksum.")
     path = folder / name
-    content = read_bounded(path, FILE_BYTES_MAX)
+    content = read_bounded(path, FILE_BYTES_MAX if name == WEIGHTS else REPORT_BYTES_MAX, within=folder.parent)
     if len(content) != stated["bytes"]:
-        raise ModelError(f"{path} is truncated or altered: {len(content)} bytes instead of {stated['bytes']}.")
+        wanted = str(stated["bytes"])[:20]
+        raise ModelError(f"{path} is truncated or altered: {len(content)} bytes instead of {wanted}.")
     if hashlib.sha256(content).hexdigest() != stated["sha256"]:
         raise ModelError(f"{path} is corrupted: its checksum is not the manifest's.")
     return content
 
 
-def read_bounded(path: Path, bytes_max: int) -> bytes:
-    """The file's bytes.
+def read_bounded(path: Path, bytes_max: int, *, within: Path) -> bytes:
+    """The bytes of a file that is a file, and lies in the folder `within` after all links are followed.
 
     Raises:
-        ModelError: where it cannot be read or is larger than allowed.
+        ModelError: where it is not, cannot be read, or is larger than allowed.
     """
     try:
-        size = path.stat().st_size
-        if size > bytes_max:
-            raise ModelError(f"{path} has {size} bytes; more than {bytes_max} are not read.")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(within.resolve()):
+            raise ModelError(f"{path} leads out of {within}; it is not followed.")
+        with open(os.open(real, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe must not be waited for
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(f"{path} is not a file.")
+            content = b"" if status.st_size > bytes_max else file.read(bytes_max + 1)
+        if max(status.st_size, len(content)) > bytes_max:
+            raise ModelError(f"{path} has {status.st_size} bytes; more than {bytes_max} are not read.")
+        return content
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError, a NUL a ValueError
+        raise ModelError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None

@@ -16,11 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model.errors import ModelError
-from model.manifest import MANIFEST, VERSION_PATTERN, check_version_name
+from model.manifest import MANIFEST, VERSION_PATTERN, check_version_name, read_bounded
 
 ALIASES, HISTORY, LOCK = "aliases.json", "aliases-history.jsonl", ".aliases.lock"
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 NEAREST_SHOWN = 3
+NAME_SHOWN = 80  # characters of a name in a message; names come from outside
+ALIASES_BYTES_MAX = 2**20
+HISTORY_BYTES_MAX = 64 * 2**20
 
 
 class Registry:
@@ -46,11 +49,11 @@ class Registry:
             ModelError: where the file is not what it should be.
         """
         path = self.models_dir / ALIASES
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return {}
-        except (OSError, ValueError) as error:
+        try:
+            value = json.loads(read_bounded(path, ALIASES_BYTES_MAX, within=self.models_dir))
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{path} cannot be read: {error}.") from None
         if not isinstance(value, dict) or not all(isinstance(version, str) for version in value.values()):
             raise ModelError(f"{path} is not an object of aliases and versions.")
@@ -63,15 +66,16 @@ class Registry:
             ModelError: for a name that is neither, with the nearest ones.
         """
         versions, aliases = self.versions(), self.aliases()
+        name = name[:NAME_SHOWN]
         version = aliases.get(name, name)
         if version in versions:
             return check_version_name(version)
         if name in aliases:
-            raise ModelError(f"The alias '{name}' names {version[:80]}, which is not in {self.models_dir}.")
-        known = [*aliases, *versions]
+            raise ModelError(f"The alias {name!r} names {version[:NAME_SHOWN]!r}, which is not in {self.models_dir}.")
+        known = [alias for alias in aliases if ALIAS_PATTERN.fullmatch(alias)] + versions
         nearest = difflib.get_close_matches(name, known, NEAREST_SHOWN, cutoff=0.4) or known[-NEAREST_SHOWN:]
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "there are none yet."
-        raise ModelError(f"There is no model '{name[:80]}' in {self.models_dir}; {hint}")
+        raise ModelError(f"There is no model {name!r} in {self.models_dir}; {hint}")
 
     def path(self, name: str) -> Path:
         """The folder of a version or alias."""
@@ -114,14 +118,18 @@ class Registry:
             ModelError: where it may not.
         """
         if not ALIAS_PATTERN.fullmatch(alias):
-            raise ModelError(f"'{alias[:80]}' is not an alias: lower-case letters, digits, - and _, up to 40.")
+            raise ModelError(f"{alias[:NAME_SHOWN]!r} is not an alias: lower-case letters, digits, - and _, up to 40.")
 
     def history(self) -> list[dict[str, str | None]]:
         """Every change of an alias, oldest first."""
         path = self.models_dir / HISTORY
-        if not path.is_file():
+        if not os.path.lexists(path):
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = read_bounded(path, HISTORY_BYTES_MAX, within=self.models_dir).splitlines()
+        try:
+            return [json.loads(line) for line in lines if line]
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{path} cannot be read: {error}.") from None
 
     def _replace_aliases(self, aliases: dict[str, str]) -> None:
         handle, name = tempfile.mkstemp(prefix=".aliases-", dir=self.models_dir)

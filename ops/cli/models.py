@@ -70,14 +70,14 @@ def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
 @app.command("show", epilog="Example: tagstream models show champion")
 def show(model: ModelName, models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
     """A model's card; with --json its manifest without weights and golden rows."""
-    from model.manifest import MANIFEST_BYTES_MAX, read_bounded, read_manifest
+    from model.manifest import read_checked, read_manifest
 
     folder = open_registry(models_dir).path(model)
     manifest = read_manifest(folder)
     if json:
         emit_json({name: manifest[name] for name in SHOWN if name in manifest})
     elif "README.md" in manifest["files"]:
-        stdout_console.print(read_bounded(folder / "README.md", MANIFEST_BYTES_MAX).decode(), markup=False)
+        stdout_console.print(read_checked(folder, manifest, "README.md").decode("utf-8", "replace"), markup=False)
     else:
         rows = [[name, str(manifest[name])] for name in SHOWN if name in manifest and name != "vocabulary"]
         print_table(manifest["version"], ["", ""], rows)
