@@ -11,14 +11,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import orjson
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from ops.kafka_io import read_topic
+from streamer.adapters.kafka_client import client_options, running
+from streamer.adapters.kafka_topics import partition_count
 from streamer.settings import Settings
 
 BAD_KEY = "bad-"  # keys of events that can never be decided
 SHOWN = 5
+READ_MAX_S = 300.0
+POLL_MS = 200
 
 Source = tuple[int, int]  # partition and offset of the input
 Offsets = dict[TopicPartition, int]
@@ -145,8 +148,20 @@ async def gather(settings: Settings) -> Evidence:
 
 
 async def _each(settings: Settings, topic: str, keep) -> None:
-    async for record in read_topic(settings, topic, from_start=True, follow=False):
-        keep(record)
+    """Hand every record of now to `keep`: a slow broker is waited for, since what is not read would pass for lost."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", max_poll_records=2_000
+    )
+    partitions = [TopicPartition(topic, number) for number in range(await partition_count(settings, topic))]
+    async with running(consumer, settings):
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        async with asyncio.timeout(READ_MAX_S):
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                    for record in records:
+                        if record.offset < ends[tp]:
+                            keep(record)
 
 
 def _keep_input(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
