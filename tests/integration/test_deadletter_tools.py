@@ -77,6 +77,19 @@ def run_process(settings: Settings, *arguments: str) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
+def run_on_terminal(settings: Settings, answer: bytes) -> Ended:
+    """`replay` where a person answers its question."""
+    person, terminal = os.openpty()
+    os.write(person, answer)
+    ended = subprocess.run(
+        [TAGSTREAM, "deadletter", "replay"], env=environment(settings), stdin=terminal, capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    os.close(person)
+    os.close(terminal)
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
 def run(settings: Settings, *arguments: str) -> Ended:
     """The same within this process: a second less for each."""
     with pytest.MonkeyPatch.context() as patch:
@@ -330,8 +343,9 @@ def test_the_group_may_be_set_by_hand_and_a_foreign_commit_is_not_heeded(setting
                 await consumer.commit({TopicPartition(settings.topic_deadletter, 0): (offset, text)})
             return await committed_at_once(settings, admin, range(PARTITIONS))
 
-    assert json.loads(run(settings, "replay", "--dry-run", "--json").stdout)["chosen"] == 6
-    assert asyncio.run(commit()) == {}, "a plan commits nothing"
+    asked = run_on_terminal(settings, b"n\n")
+    assert asked.code == 1 and b"6 dead letters" in asked.stdout and b"Replay 6 dead letters? [y/N]" in asked.stderr
+    assert replayed(settings) == [] and asyncio.run(commit()) == {}, "a plan commits nothing"
     asyncio.run(commit((4, "")))
     assert replay(settings)["sent"] == 2
     for foreign in ((3, "of another program"), (99, "")):  # the latter of a topic that was longer once
