@@ -25,7 +25,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 from streamer.adapters.kafka_client import Admin
-from streamer.adapters.kafka_words import right_refused
+from streamer.adapters.kafka_words import REFUSED_RIGHT, right_refused
 from streamer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ class Operation(IntEnum):
 
     def __str__(self) -> str:
         return self.name.title().replace("_", "")
+
+
+SHOW_THE_TOPIC = (Operation.READ, Operation.WRITE, Operation.DESCRIBE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def _in_words(missing: Sequence[Right]) -> str:
     words = {
         Operation.READ: "read",
         Operation.WRITE: "write",
+        Operation.CREATE: "create",
         Operation.DESCRIBE: "see",
         Operation.DESCRIBE_CONFIGS: "read the settings of",
     }
@@ -107,13 +111,18 @@ async def _missing_of_topics(admin: Admin, rights: Sequence[Right]) -> list[Righ
         log.debug("this broker does not tell rights on topics")
         return []
     told: Mapping[str, tuple[int, int]] = {topic[1]: (topic[0], topic[4]) for topic in answer.topics}
-    missing = []
-    for right in rights:
-        code, operations = told[right.name]
-        unseen = for_code(code) is TopicAuthorizationFailedError
-        if unseen or (operations != NOT_TOLD and not operations >> right.operation & 1):
-            missing.append(right)
-    return missing
+    unseen = {name for name, (code, _) in told.items() if for_code(code) is TopicAuthorizationFailedError}
+    # Of a topic that may not even be seen nobody can tell more; these rights let it be seen.
+    showing = [right for right in rights if right.name in unseen and right.operation in SHOW_THE_TOPIC]
+    shown = {right.name for right in showing}
+    lacking = [right for right in rights if right.name not in shown and not _within(right, *told[right.name])]
+    return showing + lacking
+
+
+def _within(right: Right, code: int, operations: int) -> bool:
+    if for_code(code) in REFUSED_RIGHT:
+        return False
+    return operations == NOT_TOLD or bool(operations >> right.operation & 1)
 
 
 async def _allowed_in_group(admin: Admin, right: Right) -> bool:
@@ -126,10 +135,7 @@ async def _allowed_in_group(admin: Admin, right: Right) -> bool:
         log.debug("this broker does not tell rights on groups")
         return True
     (group,) = answer.to_object()["groups"]
-    if for_code(group["error_code"]) is GroupAuthorizationFailedError:
-        return False
-    operations = group["authorized_operations"]
-    return bool(operations == NOT_TOLD or operations >> right.operation & 1)
+    return _within(right, group["error_code"], group["authorized_operations"])
 
 
 async def _coordinator(admin: Admin, group: str) -> int:

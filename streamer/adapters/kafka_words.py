@@ -89,7 +89,8 @@ def _refusal(settings: Settings, cause: BaseException, does: str) -> TagstreamEr
 
 def _right_of(settings: Settings, cause: BaseException, does: str) -> KafkaRefuses:
     if isinstance(cause, GroupAuthorizationFailedError):
-        return right_refused(settings, f"be in the group {settings.group}", [f"Read on group {settings.group}"])
+        group = _text(cause).rpartition(" ")[2] if cause.args else settings.group  # "Unable to ... for GROUP", or GROUP
+        return right_refused(settings, f"be in the group {group}", [f"Read on group {group}"])
     if isinstance(cause, ClusterAuthorizationFailedError):
         return KafkaRefuses(f"Kafka does not allow {principal(settings)} this on the cluster: {DOCS} lists the rights.")
     named = cause.args[0] if cause.args else ""

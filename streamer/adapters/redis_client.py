@@ -9,13 +9,15 @@ import ssl
 from typing import Any
 
 from redis.connection import parse_url
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from streamer.adapters.tls_words import causes, certificate_fault
 from streamer.core.errors import TagstreamError
 from streamer.settings import Settings
 
 DOCS = "docs/security.md"
+INVALIDATIONS = "__redis__:invalidate"  # the channel of Redis's own pushes
+NO_MULTI = "EXEC without MULTI"  # what remains of a MULTI that was refused
 _COMMAND = re.compile(r"'([a-z|]+)' command")
 
 
@@ -43,7 +45,7 @@ def redis_error(settings: Settings, error: BaseException) -> TagstreamError:
     """The sentence for an error of redis-py, or of the sockets below it."""
     where, user = _address(settings)
     for cause in causes(error):
-        if isinstance(cause, NoPermissionError):
+        if is_no_right(cause):
             return right_refused(settings, [missing_right(settings, cause)])
         if isinstance(cause, AuthenticationError):
             reason = str(cause).split(",")[0].rstrip(".")
@@ -64,15 +66,24 @@ def right_refused(settings: Settings, rights: list[str]) -> RedisRefuses:
     return RedisRefuses(f"Redis does not allow {user!r} all that it needs: give it {' '.join(rights)} ({DOCS}).")
 
 
-def missing_right(settings: Settings, error: NoPermissionError) -> str:
-    """What to give the user, from Redis's own words."""
-    text = str(error)
-    if " keys " in f" {text} ":
+def is_no_right(answer: object) -> bool:
+    """Whether Redis refuses for want of a right; the end of a transaction says so in its own way."""
+    if isinstance(answer, NoPermissionError):
+        return True
+    return isinstance(answer, ResponseError) and any(words in str(answer) for words in ("no permissions", NO_MULTI))
+
+
+def missing_right(settings: Settings, error: BaseException, tried: str = "") -> str:
+    """What to give the user, from Redis's own words; `tried` is the command (6.2 leaves its second word out)."""
+    text = f" {error} "
+    if " keys " in text:
         return f"~{settings.redis_prefix}*"
-    if " channels " in f" {text} ":
-        return "&__redis__:invalidate"
+    if " channels " in text:
+        return f"&{INVALIDATIONS}"
+    if NO_MULTI in text:
+        return "+multi"
     command = _COMMAND.search(text)
-    return f"+{command[1]}" if command else f"the right it lacks ({text})"
+    return f"+{tried or (command[1] if command else 'the command that it lacks')}"
 
 
 def _address(settings: Settings) -> tuple[str, str]:

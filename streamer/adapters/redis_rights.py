@@ -8,10 +8,8 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError
 
-from streamer.adapters.redis_client import missing_right, right_refused
+from streamer.adapters.redis_client import INVALIDATIONS, is_no_right, missing_right, right_refused
 from streamer.settings import Settings
-
-INVALIDATIONS = "__redis__:invalidate"  # the channel of Redis's own pushes
 
 ANSWER_S = 2.0
 
@@ -30,12 +28,12 @@ TRIALS: dict[str, tuple[object, ...]] = {
     "hsetnx": (KEY, "f", ""),
     "xadd": (KEY, "NOMKSTREAM", "*", "f", ""),
     "xrevrange": (KEY, "+", "-"),
-    "multi": (),
-    "exec": (),
     "client|id": (),
     "client|tracking": ("OFF",),
     "expire": (KEY, 1),
     "del": (KEY,),
+    "multi": (),
+    "exec": (),
 }
 WORKER_COMMANDS = (*TRIALS, "subscribe")
 
@@ -51,14 +49,18 @@ async def check_worker_rights(client: Any, settings: Settings, key: str) -> None
     for command, arguments in TRIALS.items():
         trial.execute_command(*command.split("|"), *(key if one is KEY else one for one in arguments))
     answers = await trial.execute(raise_on_error=False)
-    refused = [answer for answer in answers if isinstance(answer, NoPermissionError)]
+    refused = {
+        missing_right(settings, answer, command)
+        for command, answer in zip(TRIALS, answers, strict=True)
+        if is_no_right(answer)
+    }
     pubsub = client.pubsub()
     try:
         await pubsub.subscribe(INVALIDATIONS)
         await pubsub.get_message(timeout=ANSWER_S)
     except NoPermissionError as error:
-        refused.append(error)
+        refused.add(missing_right(settings, error, "subscribe"))
     finally:
         await pubsub.aclose()
     if refused:
-        raise right_refused(settings, sorted({missing_right(settings, error) for error in refused}))
+        raise right_refused(settings, sorted(refused))
