@@ -238,11 +238,14 @@ def _build(manifest: dict[str, Any], vocabulary: Vocabulary, weights_bytes: int)
         raise ModelError(f"{manifest['version']} describes no network that can be built: {reason}.") from None
 
 
+_FILLING = frozenset(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "fill_", "zero_", "__rmul__"))
+
+
 class _Unfilled(TorchFunctionMode):
     """Leaves out what fills tensors: there is no memory to fill, and torch would import 900 modules to say so."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in (torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.fill_, torch.Tensor.zero_):
+        if function in _FILLING:
             return args[0]
         return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
 
