@@ -139,7 +139,7 @@ class Lifecycle:
             raise NotYet(f"no topic {', '.join(missing)}: run `tagstream topics create`")
         fatal = [str(problem) for problem in problems if problem.fatal]
         if fatal:
-            raise TagstreamError(" ".join(fatal))
+            raise TagstreamError("; ".join(fatal))
         self.input_partitions = topics[ours.topic_probabilities].partitions
         self._sink.obey_limits(message_limits(topics))
 

@@ -8,6 +8,8 @@ from ops.local.services import Services
 from tests.fixtures_services import OwnServices
 from tests.harness import Stream, eventually
 
+STALL_S = 4.0
+
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 
@@ -51,12 +53,18 @@ def _outage(stream: Stream, kafka: Services, how: str, away_s: float) -> None:
 def test_sigterm_while_the_broker_is_away(own_services: OwnServices, services: Services, artefacts, tmp_path):
     """Nothing is in flight, so there is nothing to wait for: it must not take the forced end of half a minute."""
     kafka = own_services(redis=False)
-    stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts)
+    stream = Stream(kafka.kafka_bootstrap, services.redis_url, tmp_path, artefacts, stall_s=STALL_S)
     try:
         (worker,) = stream.start("a")
         assert worker.health()["kafka"] == "up"
         kafka.brokers[0].kill()
+        killed = time.monotonic()
         eventually(lambda: worker.health().get("kafka") == "down", 15, "health says so", worker.health)
+        away = "Kafka does not answer since"
+        eventually(lambda: away in str(worker.health().get("stalled")), 30, "it is not ready", worker.health)
+        assert worker.health()["ready"] is False
+        eventually(lambda: time.monotonic() > killed + 2 * STALL_S, 3 * STALL_S, "the stall's time is over, twice")
+        assert worker.is_running(), f"an outage must not end it: {worker.log_tail()}"
         began = time.monotonic()
         worker.terminate(28)
         took_s = time.monotonic() - began

@@ -24,11 +24,11 @@ from tests.harness import Artefacts, Stream, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
-STALL_S = 5.0
+STALL_S = 6.0
 SLOW_S = 0.7  # for a micro-batch of SLOW_BATCH
 SLOW_BATCH = 64
 SLOW_COUNT = 1_000
-ENDS_WITHIN_S = 40.0
+ENDS_WITHIN_S = 90.0
 
 PATCHED_WORKER = """
 import asyncio, threading, time
@@ -86,7 +86,7 @@ class Scene:
     def ends(self) -> str:
         """Wait until it is not ready, and then has ended: what it said at the end."""
         worker = self.worker
-        eventually(lambda: worker.health().get("ready"), 30, "it is ready at first", worker.health)
+        eventually(lambda: worker.health().get("ready"), 90, "it is ready at first", worker.health)
         health = eventually(lambda: _stalled(worker), ENDS_WITHIN_S, "health tells the stall", worker.health)
         assert health["ready"] is False and worker.is_running(), f"{health}"
         metrics = worker.metrics()
@@ -99,7 +99,7 @@ class Scene:
 
 def _stalled(worker: WorkerProcess) -> dict[str, object]:
     health = worker.health()
-    return health if health.get("stalled") else {}
+    return health if "stalled:" in str(health.get("stalled")) else {}
 
 
 @pytest.fixture(scope="module")
@@ -173,19 +173,20 @@ def test_a_slow_scorer_goes_on(scenes: dict[str, Scene]):
     took_s = (max(d.at_ms for d in report.decisions) - min(d.at_ms for d in report.decisions)) / 1000
     assert took_s > 1.5 * STALL_S, f"{took_s:.1f} s: too quick to show anything"
     assert scene.worker.is_running(), scene.worker.log_tail()
-    assert scene.worker.health()["ready"] is True, f"{scene.worker.health()}"
+    eventually(lambda: scene.worker.health()["ready"], STALL_S, "it is ready", scene.worker.health)
     assert "stalled" not in scene.worker.log()
 
 
 def test_marks_of_transactions_are_no_lag_and_what_was_taken_back_is_not_decided(scenes: dict[str, Scene]):
     scene = scenes["idle"]
     stream, worker = scene.stream, scene.worker
-    stream.settle(30)
+    stream.settle()
     quiet_from_s = time.monotonic()
     assert stream.redis.hgetall(stream.keys.worker("a"))
     eventually(lambda: worker.metrics()["tagstream_tracks_decided_total"] == 1, 20, "one was decided", worker.metrics)
     eventually(lambda: time.monotonic() - quiet_from_s > 1.3 * STALL_S, 3 * STALL_S, "it was idle for long")
-    assert worker.is_running() and worker.health()["ready"] is True, worker.log_tail()
+    assert worker.is_running(), worker.log_tail()
+    eventually(lambda: worker.health()["ready"], STALL_S, "it is ready", worker.health)
     assert worker.health()["lag_records"] == 0
     assert worker.metrics()["tagstream_tracks_in_total"] == 1, f"{worker.metrics()}"
     assert "stalled" not in worker.log()

@@ -2,21 +2,24 @@
 
 import asyncio
 import json
+import re
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ops.local.services import Services
 from ops.local.worker import WorkerProcess
 from streamer.adapters.kafka_client import Admin, client_options, running
-from tests.harness import Artefacts, Stream, eventually
+from tests.harness import PARTITIONS, Artefacts, Stream, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
-SAID_WITHIN_S = 20.0  # importing torch included
+SAID_WITHIN_S = 60.0  # importing torch included, on a machine that is busy
 
 
 @pytest.fixture
@@ -110,3 +113,65 @@ def test_a_port_that_is_taken_is_one_sentence(bare: Stream):
         worker.start()
         assert worker.wait_exit(SAID_WITHIN_S) == 1, worker.log()[-2000:]
     assert "TAGSTREAM_METRICS_PORT" in worker.log() and "Traceback" not in worker.log(), worker.log()[-2000:]
+
+
+def test_sigterm_while_it_imports(bare: Stream):
+    """Torch and Faust take seconds, and nothing has begun that must be drained."""
+    worker = bare.worker("a")
+    worker.start()
+    status = Path(f"/proc/{worker.pid}/status")
+    eventually(lambda: _catches(status.read_text(), signal.SIGTERM), SAID_WITHIN_S, "it knows what to do at SIGTERM")
+    assert worker.log() == "", f"too late to show anything: {worker.log()}"
+    worker.terminate()
+    assert worker.exit_code == 0, f"exit code {worker.exit_code}: {worker.log()[-2000:]}"
+
+
+def _catches(status: str, number: int) -> bool:
+    (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_a_first_start_without_redis_and_without_kafka(bare: Stream):
+    """Nothing is remembered: the tuned table decides, and says so; then Kafka is waited for."""
+    bare.install(bare.artefacts.first, champion=True)
+    worker = bare.worker("a", redis_url="redis://127.0.0.1:9", kafka_bootstrap="127.0.0.1:9")
+    worker.start()
+    says(worker, "no remembered thresholds: deciding with the tuned table")
+    says(worker, "waiting: no Kafka broker answers")
+    assert "the last good model and thresholds are used" in worker.log() and "Traceback" not in worker.log(), (
+        worker.log()
+    )
+    health = worker.health()
+    assert (health["redis"], health["kafka"], health["thresholds_source"]) == ("down", "down", "tuned"), f"{health}"
+    assert health["ready"] is False and health["live"] is True
+
+
+def test_a_namesake_is_told_and_partitions_that_are_added_end_the_workers(stream: Stream):
+    (first,) = stream.start("a")
+    namesake = WorkerProcess("a", stream.worker_settings, folder=stream.folder / "namesake")
+    stream.workers["namesake"] = namesake
+    namesake.start()
+    both = first, namesake
+    eventually(
+        lambda: any("give each its own TAGSTREAM_WORKER" in worker.log() for worker in both),
+        SAID_WITHIN_S,
+        "a namesake is told",
+        lambda: [worker.log()[-2000:] for worker in both],
+    )
+    stream.wait_assigned("a", "namesake")
+    asyncio.run(_add_partitions(stream, PARTITIONS + 2))
+    for worker in both:
+        code = worker.wait_exit(2 * SAID_WITHIN_S)
+        assert code == 1, f"exit code {code}: {worker.log()[-2000:]}"
+        assert "Traceback" not in worker.log(), worker.log()[-3000:]
+    told = [worker for worker in both if f"more partitions than the {PARTITIONS}" in worker.log()]
+    assert told, [worker.log()[-2000:] for worker in both]
+    again = stream.worker("again")
+    again.start()
+    assert again.wait_exit(SAID_WITHIN_S) == 1
+    assert f"--partitions {PARTITIONS + 2}" in again.log(), again.log()[-2000:]
+
+
+async def _add_partitions(stream: Stream, count: int) -> None:
+    async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
+        await admin.create_partitions({stream.settings.topic_probabilities: NewPartitions(count)})
