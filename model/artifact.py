@@ -238,7 +238,7 @@ def _build(manifest: dict[str, Any], vocabulary: Vocabulary, weights_bytes: int)
         raise ModelError(f"{manifest['version']} describes no network that can be built: {reason}.") from None
 
 
-_FILLING = frozenset(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "fill_", "zero_", "__rmul__"))
+_FILLING = frozenset(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "fill_", "zero_", "mul"))
 
 
 class _Unfilled(TorchFunctionMode):
