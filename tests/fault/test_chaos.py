@@ -14,21 +14,21 @@ from tests.fault.lab.world import Size
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
-MINUTES = 0.75
+MINUTES = 0.65
 SIZE = Size(brokers=1, workers=2, rate=300)
 # By hand, closer together than a random one: what is broken overlaps, and all of it fits into the time of `make test`.
 SCHEDULE = [
-    Entry(1.0, "poison events", {"count": 36, "seed": 1}, 0.0),
+    Entry(0.5, "poison events", {"count": 36, "seed": 1}, 0.0),
+    Entry(0.8, "CUDA out of memory", {"slot": 1, "times": 1}, 0.0),
     Entry(1.5, "thresholds edited", {"value": "0.3", "tags": 40}, 0.0),
     Entry(2.0, "worker frozen beyond its session (zombie)", {"slot": 0}, 9.0),
     Entry(3.0, "network to Redis cut", {}, 3.0),
     Entry(7.0, "model switched", {}, 0.0),
     Entry(8.0, "Redis emptied", {}, 0.0),
     Entry(13.0, "scorer raises", {"slot": 1, "times": 1}, 0.0),
-    Entry(18.0, "broker kill -9", {"node": 0}, 1.0),
-    Entry(27.0, "worker kill -9", {"slot": 0}, 0.0),
-    Entry(27.5, "CUDA out of memory", {"slot": 1, "times": 1}, 0.0),
-    Entry(30.0, "network to a broker cut", {"node": 0}, 2.0),
+    Entry(20.0, "broker kill -9", {"node": 0}, 1.0),
+    Entry(30.0, "worker kill -9", {"slot": 0}, 0.0),
+    Entry(31.0, "network to a broker cut", {"node": 0}, 2.0),
 ]
 
 

@@ -6,6 +6,7 @@ Only faults that were alone are counted, from their beginning to their recovery.
 """
 
 import json
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -131,8 +132,16 @@ def as_markdown(runs: Sequence[Run], title: str) -> str:
     if said:
         lines += ["Workers that ended by themselves said:", ""]
         lines += [f"- {count} times: {text}" for text, count in said.most_common()] + [""]
+    otherwise = Counter(f"{one.code}: {one.said}" for run in runs for one in run.exits if _ended_otherwise(one))
+    if otherwise:
+        lines += ["Workers that were told to stop and did not end with 0:", ""]
+        lines += [f"- {count} times {text}" for text, count in otherwise.most_common()] + [""]
     lines += [f"Again: `{run.command}`" for run in runs]
     return "\n".join(lines) + "\n"
+
+
+def _ended_otherwise(one: Exit) -> bool:
+    return one.asked and one.code not in (0, 128 + signal.SIGKILL)
 
 
 def write(run: Run, folder: Path) -> None:
