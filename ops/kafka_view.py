@@ -4,7 +4,7 @@ Dead letters hold whatever the world sent, and track ids are the world's too: ev
 goes through `printable`, so that nothing in it can move the cursor, colour the screen or reorder the line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,7 @@ from streamer.settings import Settings
 
 PREVIEW_BYTES = 120
 TOP_SCORES = 8
+YEAR_10000_MS = 253_402_300_800_000
 
 
 class Kind(StrEnum):
@@ -65,8 +66,13 @@ def preview(value: bytes | None, limit_bytes: int = PREVIEW_BYTES) -> str:
     return f"{text_of(value[:limit_bytes])}... ({len(value):,} bytes)"
 
 
-def describe(record: ConsumerRecord, kind: Kind) -> dict[str, Any]:
-    """A record as one JSON-able dict; what cannot be parsed is shown as a preview instead."""
+def describe(
+    record: ConsumerRecord, kind: Kind, tags_of_model: Callable[[str], Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """A record as one JSON-able dict; what cannot be parsed is shown as a preview instead.
+
+    `tags_of_model` gives the tags of a model version in their order, or none where it is not known here.
+    """
     headers = {text_of(name.encode()): text_of(value) for name, value in record.headers}
     key = None if record.key is None else text_of(record.key)
     seen: dict[str, Any] = {
@@ -91,16 +97,20 @@ def describe(record: ConsumerRecord, kind: Kind) -> dict[str, Any]:
     if record.value is None:
         return seen | {"tombstone": True}
     if kind is Kind.SCORES:
-        return seen | _describe_scores(record.value)
+        names = tags_of_model(headers.get("model", "")) if tags_of_model else ()
+        return seen | _describe_scores(record.value, names)
     return seen | _describe_json(record.value)
 
 
-def _describe_scores(value: bytes) -> dict[str, Any]:
+def _describe_scores(value: bytes, names: Sequence[str]) -> dict[str, Any]:
     if len(value) % 2:
         return {"preview": preview(value)}
     scores = np.frombuffer(value, dtype="<f2")
     top = np.argsort(-scores, kind="stable")[:TOP_SCORES]
-    return {"n_scores": len(scores), "top": [[int(column), float(scores[column])] for column in top]}
+    seen = {"n_scores": len(scores), "top": [[int(column), float(scores[column])] for column in top]}
+    if len(names) != len(scores):
+        return seen
+    return seen | {"top_tags": [[names[column], float(scores[column])] for column in top]}
 
 
 def _describe_json(value: bytes) -> dict[str, Any]:
@@ -141,14 +151,17 @@ def render(seen: Mapping[str, Any]) -> str:
 
 
 def _time_of(timestamp_ms: int) -> str:
-    if timestamp_ms < 0:
+    if not 0 <= timestamp_ms < YEAR_10000_MS:  # a producer's word: what is no date must not stop the view
         return "-" * 12
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def _scores_line(seen: Mapping[str, Any]) -> str:
     headers = seen["headers"]
-    top = "  ".join(f"#{column} {score:.2f}" for column, score in seen["top"])
+    if "top_tags" in seen:
+        top = ", ".join(f"{printable(name)} {score:.2f}" for name, score in seen["top_tags"])
+    else:
+        top = "  ".join(f"#{column} {score:.2f}" for column, score in seen["top"])
     names = "  ".join(f"{name} {headers.get(name, '?')}" for name in ("model", "thresholds", "source"))
     return f"{seen['n_scores']} scores: {top}  [{names}]"
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, print_table, stderr_console, stdout_console
+from ops.errors import OpsError
 
 if TYPE_CHECKING:
     from model.dataset import Dataset
@@ -19,11 +20,15 @@ def synthesize(
     tracks: Annotated[int, typer.Option(min=20, max=10_000_000, help="How many tracks, a quarter of them val.")],
     out: Annotated[Path, typer.Option(help="The folder to write train/ and val/ into.")],
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same bytes.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write over the train/ and val/ that are there.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """A simulated catalogue: 248 correlated tags, 40 categories, an over-confident upstream."""
     from model import synthetic
 
+    there = [split for split in ("train", "val") if (out / split).is_dir() and any((out / split).iterdir())]
+    if there and not force:
+        raise OpsError(f"{out} holds a data set already ({' and '.join(there)}): choose another --out, or say --force.")
     with stderr_console.status("a world") as status:
         sizes = synthetic.synthesize(tracks, seed, out, progress=status.update)
     if json:

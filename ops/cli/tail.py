@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 
 import orjson
@@ -15,6 +16,7 @@ from ops.cli.output import JsonFlag, emit_json
 from ops.errors import OpsError
 from streamer.settings import Settings
 
+MODELS_KEPT = 64  # whose tags are remembered: the names come out of records
 EPILOG = "Example: tagstream tail --topic tags --tag indie-rock --from earliest --limit 10"
 
 
@@ -92,15 +94,34 @@ async def _tail(settings: Settings, query: Query, show: Callable[[dict[str, Any]
     from ops.kafka_view import describe
 
     shown = 0
+    tags_of_model = tags_by_model(settings)
     records = read_topic(settings, query.topic, from_start=query.from_start, follow=query.follow)
     async with aclosing(records):
         async for record in records:
-            seen = describe(record, query.kind)
+            seen = describe(record, query.kind, tags_of_model)
             if query.wants(seen):
                 show(seen)
                 shown += 1
             if query.limit is not None and shown >= query.limit:
                 return
+
+
+def tags_by_model(settings: Settings) -> Callable[[str], Sequence[str]]:
+    """Of a model version its tags in their order; nothing for one that is not in the folder of models."""
+    from model.errors import ModelError
+    from model.manifest import read_manifest
+    from model.registry import Registry
+    from model.vocabulary import Vocabulary
+
+    @lru_cache(maxsize=MODELS_KEPT)
+    def tags(version: str) -> Sequence[str]:
+        try:
+            folder = Registry(settings.models_dir).path(version)
+            return Vocabulary.from_json(read_manifest(folder)["vocabulary"]).tags
+        except (ModelError, OSError):
+            return ()
+
+    return tags
 
 
 def _print_json(seen: dict[str, Any]) -> None:

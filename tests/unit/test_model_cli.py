@@ -2,11 +2,13 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from model import synthetic
 from model.artifact import fixed_network, new_artifact
 from model.registry import Registry
 from ops.cli import main as cli
@@ -40,6 +42,14 @@ def data(tmp_path):
 @pytest.fixture
 def version(tmp_path):
     return new_artifact(fixed_network(SMALL), SMALL, THRESHOLDS, tmp_path / "models")
+
+
+def test_synthesize_writes_over_a_data_set_only_when_told(run, tmp_path, monkeypatch):
+    shape = synthetic.Shape(earlier_tracks=200, fit_steps=2)  # of a quick world
+    monkeypatch.setattr(synthetic, "synthesize", partial(synthetic.synthesize, shape=shape))
+    for arguments, expected in ((), 0), ((), 1), (("--force",), 0):
+        code, _, err = run("data", "synthesize", "--tracks", 20, "--out", tmp_path / "set", *arguments)
+        assert code == expected and ("holds a data set already (train and val)" in err) == (expected == 1)
 
 
 def test_train_evaluate_and_look(run, data, tmp_path):

@@ -6,8 +6,11 @@ import numpy as np
 import orjson
 import pytest
 
+from model.artifact import fixed_network, new_artifact
+from ops.cli.tail import tags_by_model
 from ops.kafka_view import PREVIEW_BYTES, Kind, describe, preview, printable, render, tags_of, topic_of
 from streamer.settings import Settings
+from tests.model_data import SMALL
 
 DECISION = {
     "track_id": "T-000123",
@@ -51,6 +54,14 @@ def test_scores_show_count_best_and_headers():
     scores = np.array([0.1, 0.9, 0.2], dtype="<f2").tobytes()
     text = shown(Kind.SCORES, scores, headers=[("model", b"m-1"), ("thresholds", b"t-1"), ("source", b"a/0/1/0")])
     assert "3 scores: #1 0.90  #2 0.20  #0 0.10" in text and "m-1" in text and "a/0/1/0" in text
+
+
+def test_scores_show_tag_names_where_the_model_is_known():
+    record = a_record(np.array([0.1, 0.9], dtype="<f2").tobytes(), headers=[("model", b"m-1")])
+    known = {"m-1": ("jazz", "in\x1bdie")}
+    text = render(describe(record, Kind.SCORES, lambda version: known.get(version, ())))
+    assert "2 scores: in\\x1bdie 0.90, jazz 0.10" in text
+    assert "#1 0.90" in render(describe(record, Kind.SCORES, lambda _: ("another", "vocabulary", "this")))
 
 
 def test_dead_letter_shows_code_field_message_and_preview_even_of_null():
@@ -100,3 +111,10 @@ def test_topics_by_short_name_full_name_or_anything():
     assert topic_of(settings, "tags") == topic_of(settings, "my.tags") == ("my.tags", Kind.TAGS)
     assert topic_of(settings, "deadletter") == ("tracks.deadletter", Kind.DEADLETTER)
     assert topic_of(settings, "other.topic") == ("other.topic", Kind.OTHER)
+
+
+def test_tags_are_those_of_the_model_in_the_models_folder(tmp_path):
+    version = new_artifact(fixed_network(SMALL), SMALL, dict.fromkeys(SMALL.tags, 0.4), tmp_path)
+    tags = tags_by_model(Settings(models_dir=tmp_path))
+    assert tags(version) == SMALL.tags
+    assert tags("20261122T094500Z-1a2b3c4d") == tags("../" + version) == tags("") == ()
