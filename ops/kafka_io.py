@@ -36,7 +36,7 @@ PROGRESS_INTERVAL_S = 0.1
 POLL_MS = 200
 MAX_POLL_RECORDS = 2_000
 # Behind the last record of a compacted or transactional topic there may be offsets that hold nothing to deliver.
-SILENT_END_S = 3.0
+SILENT_POLLS = 15  # in a row that say so: on a busy machine the first answer alone may take longer than their 3 s
 
 
 def event_json(layout: Layout, track_id: str, row: NDArray[np.floating]) -> bytes:
@@ -270,17 +270,22 @@ async def _read(
     consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], follow: bool = False
 ) -> AsyncGenerator[ConsumerRecord, None]:
     """What the consumer reads from where it stands, up to `ends` unless it is to follow."""
-    heard_at = time.monotonic()
+    silent_polls = 0
     while follow or not await _reached(consumer, ends):
         found = await consumer.getmany(timeout_ms=POLL_MS)
         for partition, records in found.items():
             for record in records:
                 if follow or record.offset < ends[partition]:
                     yield record
-        if found:
-            heard_at = time.monotonic()
-        elif not follow and time.monotonic() - heard_at > SILENT_END_S:
+        silent_polls = 0 if found else silent_polls + 1
+        if not follow and silent_polls >= SILENT_POLLS and await _all_heard(consumer, ends):
             return
+
+
+async def _all_heard(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    """Whether Kafka has answered for every partition that is not at its end: silence before that says nothing."""
+    behind = [partition for partition, end in ends.items() if await consumer.position(partition) < end]
+    return all(consumer.highwater(partition) is not None for partition in behind)
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
