@@ -22,6 +22,8 @@ from tests.harness import TUNED, Artefacts, Stream, eventually
 
 ELDER, GUEST = "elder", "guest"
 TRACKS = 20_000
+BACKLOG_EVENTS = 40_000
+BACKLOG_TIMEOUT_S = 300.0
 SWAPPED_TAGS = 40  # of 200, in each swap
 OBEYED_WITHIN_S = 10.0
 EXIT_S = 30.0
@@ -46,7 +48,7 @@ class Plan:
     @property
     def checked_rate(self) -> float:
         """The rate at which the checker can still hold every event against the contract at the end."""
-        return min(self.rate, MOST_CHECKED_EVENTS / self.seconds)
+        return min(self.rate, (MOST_CHECKED_EVENTS - BACKLOG_EVENTS) / self.seconds)
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,17 @@ class Soak:
         for model in self._models:  # the second's as `models promote` would have written it
             stream.redis.hset(stream.keys.live(model), mapping=self._tables[model])
         stream.redis.set(stream.keys.model, self._models[0])
+        # First a backlog, so that buffers have had their largest size before anything is judged.
+        stream.load(BACKLOG_EVENTS, tracks=TRACKS).finish(BACKLOG_TIMEOUT_S)
         stream.start(ELDER, GUEST)
+        stream.settle(BACKLOG_TIMEOUT_S)
         load = stream.load(rate=plan.checked_rate, tracks=TRACKS)
         self._observer.start()
         with ThreadPoolExecutor(1, thread_name_prefix="restart") as threads:
             self._follow_schedule(threads)
             if self._restart is not None:
                 self._restart.result()
-        self.outcome.events = load.stop()
+        self.outcome.events = BACKLOG_EVENTS + load.stop()
         self._observer.stop()
         self._finish()
 
