@@ -7,7 +7,7 @@ with TAGSTREAM_REQUIRE_REAL=1, as in CI, they fail instead, so that a green run 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -16,6 +16,8 @@ from ops.local.services import Services, services_from_environment_or_start, sta
 
 REQUIRE_REAL_VARIABLE = "TAGSTREAM_REQUIRE_REAL"
 
+StartedT = TypeVar("StartedT")
+
 
 class OwnServices(Protocol):
     """Starts services that belong to one test alone."""
@@ -23,7 +25,8 @@ class OwnServices(Protocol):
     def __call__(self, *, brokers: int = 1, kafka: bool = True, redis: bool = True) -> Services: ...
 
 
-def _start_or_skip(start: Callable[[], Services]) -> Services:
+def start_or_skip(start: Callable[[], StartedT]) -> StartedT:
+    """What `start` starts; where it cannot, the test is skipped, or fails where everything must be real."""
     try:
         return start()
     except OpsError as error:
@@ -36,7 +39,7 @@ def _start_or_skip(start: Callable[[], Services]) -> Services:
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """One broker and one Redis for the whole session, or those that the environment names."""
     folder = tmp_path_factory.mktemp("services")
-    started = _start_or_skip(lambda: services_from_environment_or_start(data_dir=folder, die_with_parent=True))
+    started = start_or_skip(lambda: services_from_environment_or_start(data_dir=folder, die_with_parent=True))
     with started:
         yield started
 
@@ -60,7 +63,7 @@ def own_services(tmp_path: Path) -> Iterator[OwnServices]:
 
     def start(*, brokers: int = 1, kafka: bool = True, redis: bool = True) -> Services:
         folder = tmp_path / f"services-{len(started)}"
-        services = _start_or_skip(
+        services = start_or_skip(
             lambda: start_services(data_dir=folder, die_with_parent=True, brokers=brokers, kafka=kafka, redis=redis)
         )
         started.append(services)
