@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,6 @@ from ops.bench.peers import PEERS
 from ops.bench.slow_worker import SLOW_FILE_VARIABLE
 from ops.bench.workload import CHUNK_TRACKS, Workload, track_id_of
 from ops.errors import OpsError
-from ops.kafka_io import produce_events
 from ops.local.services import start_services
 from ops.local.worker import WorkerProcess
 from streamer.adapters.kafka_client import Admin, client_options, running
@@ -35,6 +34,8 @@ from streamer.settings import load_settings
 
 MIB = 1 << 20
 PRODUCER_BATCH_BYTES = 900_000
+PIECE_EVENTS = 400  # of 2.1 KB: fits a record batch even when all are of one partition
+TICK_S = 0.2  # between two pieces of a paced load
 JOINED = re.compile(r"Joined group .* \(generation (\d+)\)")
 STARTED = ": metrics and health at "  # in the first line of each start
 LOG_TAIL_CHARACTERS = 2_000
@@ -70,6 +71,7 @@ class Scene:
         self.partitions = partitions
         self.samples: list[Sample] = []
         self.produced = 0
+        self._events = _many_events()
         self._slow_file = self._folder / "tracks-per-s"
         self._batch_max = batch_max
 
@@ -176,50 +178,47 @@ class Scene:
 
     def load(self, rate_per_s: float, seconds: float) -> threading.Thread:
         """Produce at a rate for so long, in a thread; `produced` follows."""
-        ends_s = time.monotonic() + seconds
-
-        def events() -> Iterator[tuple[bytes, bytes, tuple[()]]]:
-            for key, value in _many_events():
-                if time.monotonic() >= ends_s:
-                    return
-                yield key, value, ()
-
-        def produce() -> None:
-            asyncio.run(produce_events(self.settings, events(), rate_per_s, self._count))
-
-        thread = threading.Thread(target=produce, daemon=True)
+        paced = self._put(lambda began_s, _written: time.monotonic() - began_s < seconds, rate_per_s)
+        thread = threading.Thread(target=lambda: asyncio.run(paced), daemon=True)
         thread.start()
         return thread
 
-    def _count(self, acknowledged: int) -> None:
-        self.produced = acknowledged
+    def preload(self, raw_bytes: int, on_progress: Callable[[int], None] = lambda _written: None) -> None:
+        """Put events of so many bytes in all into the topic, as fast as it goes."""
 
-    def preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
-        """Put events of so many bytes in all into the topic, by whole batches: ten times faster than one by one."""
-        asyncio.run(self._preload(raw_bytes, on_progress))
+        def more(_began_s: float, written: int) -> bool:
+            on_progress(written)
+            return written < raw_bytes
 
-    async def _preload(self, raw_bytes: int, on_progress: Callable[[int], None]) -> None:
-        topic = self.settings.topic_probabilities
-        producer = AIOKafkaProducer(
-            **client_options(self.settings), acks="all", compression_type="zstd", max_batch_size=PRODUCER_BATCH_BYTES
-        )
-        written = 0
+        asyncio.run(self._put(more))
+
+    async def _put(self, more: Callable[[float, int], bool], rate_per_s: float | None = None) -> None:
+        """Produce by whole record batches while `more(began, bytes written)`: a tenth of the work of event by event."""
+        options: dict[str, Any] = {"acks": "all", "compression_type": "zstd", "max_batch_size": PRODUCER_BATCH_BYTES}
+        producer = AIOKafkaProducer(**client_options(self.settings), **options)
+        began_s, written, sent = time.monotonic(), 0, 0
         async with running(producer, self.settings):
-            open_batches = {number: producer.create_batch() for number in range(self.partitions)}
-            for key, value in _many_events():
-                number = (murmur2(key) & 0x7FFFFFFF) % self.partitions
-                if open_batches[number].append(key=key, value=value, timestamp=int(time.time() * 1000)) is None:
-                    await producer.send_batch(open_batches[number], topic, partition=number)
-                    open_batches[number] = producer.create_batch()
-                    open_batches[number].append(key=key, value=value, timestamp=int(time.time() * 1000))
-                    on_progress(written)
-                written += len(value)
-                self.produced += 1
-                if written >= raw_bytes:
-                    break
-            for number, batch in open_batches.items():
-                await producer.send_batch(batch, topic, partition=number)
+            while more(began_s, written):
+                due = int((time.monotonic() - began_s) * rate_per_s) - sent if rate_per_s else PIECE_EVENTS
+                if due <= 0:
+                    await asyncio.sleep(TICK_S)
+                    continue
+                piece = list(itertools.islice(self._events, min(due, PIECE_EVENTS)))
+                await self._send(producer, piece)
+                sent += len(piece)
+                written += sum(len(value) for _, value in piece)
             await producer.flush()
+        self.produced += sent
+
+    async def _send(self, producer: AIOKafkaProducer, piece: Sequence[tuple[bytes, bytes]]) -> None:
+        """One record batch for each partition that the piece has events of."""
+        batches: dict[int, Any] = {}
+        for key, value in piece:
+            number = (murmur2(key) & 0x7FFFFFFF) % self.partitions
+            batch = batches.setdefault(number, producer.create_batch())
+            assert batch.append(key=key, value=value, timestamp=int(time.time() * 1000)) is not None, "piece too large"
+        for number, batch in batches.items():
+            await producer.send_batch(batch, self.settings.topic_probabilities, partition=number)
 
     def log_mib(self) -> float:
         """What the input topic takes on the broker's disk, as it was compressed."""
