@@ -12,7 +12,7 @@ from tests.fault.lab.run import run_seed
 from tests.fault.lab.schedule import Entry
 from tests.fault.lab.world import Size
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(400)]  # a busy machine's; 70 s on its own
 
 MINUTES = 0.65
 SIZE = Size(brokers=1, workers=2, rate=300)
