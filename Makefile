@@ -26,11 +26,14 @@ demo: setup ## the whole system on a real Kafka and a real Redis; ARGS="--keep",
 test: setup ## every test, on a real Kafka and a real Redis; ARGS="-k thresholds"
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
-lint: setup ## style, layers and types
+lint: setup ## style, layers, types, licences, and a parts list in build/sbom.json
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -r streamer model ops -c pyproject.toml
+	@$(BIN)/python -m ops.licences --check
+	@mkdir -p build && $(BIN)/cyclonedx-py environment $(BIN)/python --sv 1.6 --validate -o build/sbom.json
 
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
