@@ -118,3 +118,10 @@ def test_tags_are_those_of_the_model_in_the_models_folder(tmp_path):
     tags = tags_by_model(Settings(models_dir=tmp_path))
     assert tags(version) == SMALL.tags
     assert tags("20261122T094500Z-1a2b3c4d") == tags("../" + version) == tags("") == ()
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 253_402_300_799_999, 253_402_300_800_000, 2**62, 2**63 - 1])
+def test_any_time_that_a_producer_writes_can_be_shown(timestamp_ms):
+    record = a_record(b"x")
+    record.timestamp = timestamp_ms
+    assert "T-000123" in render(describe(record, Kind.DEADLETTER))
