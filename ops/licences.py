@@ -23,8 +23,9 @@ LONGEST_CHARACTERS = 120  # of a licence field; some hold the whole text
 
 # May be used and passed on as they are; what is between AND, OR, WITH and brackets is looked up one by one.
 KNOWN = re.compile(
-    r"(MIT|MIT-0|MIT-CMU|BSD|0BSD|BSD-[23]-Clause|Apache|Apache-2.0|Apache Software|ISC|PSF-2.0|"
-    r"Python Software Foundation|HPND|Zlib|CC0-1.0|Unlicense|BSL-1.0|LLVM-exception|DFSG approved|MPL-2.0|Mozilla Public License 2.0)( License)?"
+    r"(MIT|MIT-0|MIT-CMU|BSD|0BSD|BSD-[23]-Clause|Apache|Apache-2.0|Apache Software|ISC|PSF-2.0|HPND|Zlib|CC0-1.0|"
+    r"Python Software Foundation|Unlicense|BSL-1.0|LLVM-exception|DFSG approved|MPL-2.0|Mozilla Public License 2.0)"
+    r"( License)?"
 )
 # Anything else, with the reason why it may be here.
 ALLOWED = {
