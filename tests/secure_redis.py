@@ -163,9 +163,9 @@ class SecureRedis(RedisServer):
         """A client that may do everything."""
         return redis.Redis.from_url(self.harness_url(), decode_responses=True)
 
-    def let_in(self, principal: str, prefix: str, without: str = "", as_a: str = "") -> None:
-        """Give a principal exactly its rights (or another's), or all but one (`+hset`, `~tagstream:*`)."""
-        rules = [rule for rule in redis_rules(as_a or principal, prefix) if rule != without]
+    def let_in(self, principal: str, prefix: str, without: str = "") -> None:
+        """Give a principal exactly its rights, or all but one (`+hset`, `~tagstream:*`)."""
+        rules = [rule for rule in redis_rules(principal, prefix) if rule != without]
         with self.admin() as client:
             client.execute_command("ACL", "SETUSER", principal, "reset", "on", f">{password(principal)}", *rules)
 

@@ -90,7 +90,7 @@ def _swap(stream: Stream, secure: Secure, command: Command, load: Load) -> None:
 
 
 def test_a_worker_that_is_wrong_ends_and_one_that_cannot_tell_waits(secure: Secure, stream: Stream):
-    """Started side by side: a right of Kafka, one of Redis, either password; and a port that hangs up."""
+    """Started side by side: a right that is missing, either password wrong; and a port that hangs up."""
     prefix, deadletter = stream.settings.redis_prefix, stream.settings.topic_deadletter
     lacking = Right(Operation.WRITE, "topic", deadletter)
     all_rights = [needed.right for needed in kafka_rights(stream.settings)["worker"]]
@@ -98,12 +98,10 @@ def test_a_worker_that_is_wrong_ends_and_one_that_cannot_tell_waits(secure: Secu
     secure.acls.give("nobody", *all_rights)
     secure.acls.take("nobody", lacking)
     secure.redis.let_in("worker", prefix)
-    secure.redis.let_in("nobody", prefix, without="+xadd", as_a="worker")
     kafka, plain = Front(secure.broker.port), Front(secure.broker.port)
     through = {"kafka_bootstrap": f"{HOST}:{kafka.port}"}
     said = {
         "no-right": (secure.redis.settings("worker") | secure.broker.scram("nobody"), f"give it {lacking} (docs"),
-        "no-xadd": (secure.broker.scram("worker") | secure.redis.settings("nobody"), "give it +xadd (docs"),
         "password": (secure.scram("worker") | through | {"kafka_sasl_password": "guess"}, "TAGSTREAM_KAFKA_SASL_PASS"),
         "redis-password": (
             secure.scram("worker") | {"redis_url": str(secure.scram("worker")["redis_url"]).replace("secret", "guess")},
