@@ -13,11 +13,11 @@ from tests.fault.lab.cluster import move_leaders
 from tests.fault.lab.lab_worker import write_control
 from tests.fault.lab.poison import poison_events
 from tests.fault.lab.schedule import Kind
-from tests.fault.lab.world import SIGTERM_S, World
+from tests.fault.lab.world import SIGTERM_S, Slot, World
 
 SLOTS = {"slot": tuple(range(12))}  # modulo the number of workers
 NODES = {"node": tuple(range(3))}  # modulo the number of brokers
-MET_S = 25.0  # the longest wait until an injected failure has been met
+MET_S = 25.0  # the longest wait until a worker serves, or has met an injected failure
 SMALL_BATCHES_BYTES = 20_000
 TAG_CONFIG = {"cleanup.policy": "compact"}
 
@@ -45,11 +45,18 @@ def kind(name: str, touches: str, shortest_s: float = 0, longest_s: float = 0, *
 # Workers
 
 
+def _serving(world: World, how: Parameters) -> Slot:
+    """The slot that is meant, as soon as its worker has partitions: a fault of one that only starts says little."""
+    slot = world.slot(how["slot"])
+    wait_until(slot.worker.answers, MET_S)
+    return slot
+
+
 class WorkerKilled(Fault):
     kind = kind("worker kill -9", "workers", heal_s=8, **SLOTS)
 
     def inject(self, world, how):
-        slot = world.slot(how["slot"])
+        slot = _serving(world, how)
         slot.end(slot.worker.kill)
 
 
@@ -57,7 +64,7 @@ class WorkerTerminated(Fault):
     kind = kind("worker SIGTERM", "workers", **SLOTS)
 
     def inject(self, world, how):
-        slot = world.slot(how["slot"])
+        slot = _serving(world, how)
         slot.end(lambda: slot.worker.terminate(SIGTERM_S))
 
 
@@ -67,7 +74,7 @@ class Zombie(Fault):
     kind = kind("worker frozen beyond its session (zombie)", "workers", 9, 14, **SLOTS)
 
     def inject(self, world, how):
-        world.slot(how["slot"]).worker.pause()
+        _serving(world, how).worker.pause()
 
     def heal(self, world, how):
         world.slot(how["slot"]).worker.resume()
@@ -97,7 +104,7 @@ class WorkerLeaves(Fault):
     kind = kind("worker leaves, then comes back", "workers", 8, 14, heal_s=6, **SLOTS)
 
     def inject(self, world, how):
-        slot = world.slot(how["slot"])
+        slot = _serving(world, how)
         slot.wanted = False
         slot.end(lambda: slot.worker.terminate(SIGTERM_S))
 
