@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from ops.errors import OpsError
+from streamer.adapters import kafka_records
 from streamer.adapters.kafka_client import client_options, running
 from streamer.adapters.kafka_rights import Operation
 from streamer.adapters.kafka_topic_contract import INPUT_MAX_BYTES
@@ -222,6 +223,7 @@ async def read_ranges(
         max_poll_records=MAX_POLL_RECORDS,
     )
     async with running(consumer, settings):
+        kafka_records.install(consumer)
         consumer.assign(list(wanted))
         for partition, mine in wanted.items():
             consumer.seek(partition, mine.start)
@@ -253,6 +255,7 @@ async def read_topic(
         max_poll_records=MAX_POLL_RECORDS,
     )
     async with running(consumer, settings):
+        kafka_records.install(consumer)
         partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         starts = await consumer.beginning_offsets(partitions)

@@ -13,7 +13,7 @@ unpacks to gigabytes took all memory. `install` puts a reader of our own between
 - a checksum that is wrong is nobody's malice, because brokers check it: the batch is fetched again, and after
   `CRC_ATTEMPTS` the worker ends and says where.
 
-Hooks two private names of aiokafka 0.14's fetcher, on the one consumer it is given; a test holds them.
+Hooks private names of aiokafka 0.14, on the one consumer it is given; a test holds them.
 """
 
 import struct
@@ -45,6 +45,7 @@ from streamer.core.events import Code, Rejected
 
 FETCH_UNPACKED_BYTES = 16 * 2**20  # of one fetch of one partition
 RECORD_BYTES_FAST = 2**20  # a larger record is read in Python: it could hold headers by the hundred thousand
+POLL_RECORDS = 10_000  # made at a time: a batch within its bounds may hold millions of empty ones
 CRC_ATTEMPTS = 5
 
 UNREADABLE_CONTENT_TYPE = "application/vnd.tagstream.unreadable-batch"
@@ -86,6 +87,7 @@ class Corrupt(TagstreamError):
 def install(consumer: AIOKafkaConsumer) -> None:
     """Have this consumer, which has been started, read its batches through `BatchReader`."""
     fetcher: Any = consumer._fetcher
+    consumer._max_poll_records = min(consumer._max_poll_records or POLL_RECORDS, POLL_RECORDS)
     process, client = fetcher._proc_fetch_request, fetcher._client
     fetched: dict[int, dict[TopicPartition, bytes]] = {}  # by node: aiokafka has one fetch in flight to each
     mismatches: Mismatches = {}

@@ -20,11 +20,13 @@ from aiokafka.record.util import decode_varint
 from streamer.core.events import Code, Rejected
 
 UNPACKED_BYTES_MAX = 32 * 2**20  # of one batch; a producer's own limit, 1 MiB by default, is on what is not packed yet
-HEADERS_MAX = 100
+HEADERS_MAX = 150
+HEADERS_KEPT = 100  # where there are more: a dead letter, which has some of its own besides, is not cut once more
 HEADER_BYTES_MAX = 64 * 1024
 HEADERS_READ = 10_000  # beyond these none is looked at
 HEADERS_CUT = "headers.cut"  # the header that says how many are missing
-ALWAYS_KEPT = ("content-type", "attempt")  # the headers that the stream itself reads
+OWN_HEADERS = ("content-type", "attempt")  # what the stream itself reads
+OWN_HEADER_BYTES = 1024
 
 _XERIAL = b"\x82SNAPPY\x00"  # how snappy in blocks begins, which Java's and most other clients write
 _XERIAL_BYTES = 16
@@ -213,12 +215,17 @@ def _read_headers(fields: _Fields) -> Headers:
 
 
 def few_headers(headers: Sequence[tuple[str, bytes | None]], count: int) -> Headers:
-    """The first of them, and those that the stream itself reads; how many are missing of `count` is a header too."""
+    """Of too many the first, and the last of those that the stream itself reads; how many are missing is told too."""
+    most = HEADERS_KEPT if count > HEADERS_MAX else HEADERS_MAX
     kept: Headers = []
     room_bytes = HEADER_BYTES_MAX
+    own: dict[str, tuple[str, bytes | None]] = {}
     for place, (name, value) in enumerate(headers[:HEADERS_READ]):
         size = len(name) + len(value or b"")
-        if size <= room_bytes and (place < HEADERS_MAX or name in ALWAYS_KEPT):
+        if place < most and size <= room_bytes:
             kept.append((name, value))
             room_bytes -= size
+        elif name in OWN_HEADERS and size <= OWN_HEADER_BYTES:
+            own[name] = (name, value)
+    kept += own.values()
     return kept if len(kept) == count else [*kept, (HEADERS_CUT, str(count - len(kept)).encode())]

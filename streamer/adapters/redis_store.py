@@ -36,6 +36,7 @@ SOCKET_TIMEOUT_S = 2.0  # a Redis that is frozen counts as down after this
 HEARTBEAT_EXPIRES_S = 5
 HISTORY_MAX_ENTRIES = 100_000
 RECONNECT_S = 0.5
+LIVE_FIELDS_MAX = 100_000  # of a live hash; a field is a tag
 
 T = TypeVar("T")
 
@@ -114,6 +115,9 @@ class RedisStore:
         await self._ask(self._redis.eval(NAME_MODEL, 1, self._keys.model, model))
 
     async def read(self, model: str, version: str | None) -> Snapshot:
+        fields = await self._ask(self._redis.hlen(self._keys.live(model)))
+        if fields > LIVE_FIELDS_MAX:  # a hash of millions would stop the event loop at each poll; this one is refused
+            return Snapshot({f"({fields:,} fields)": ""}, True)
         transaction = self._redis.pipeline(transaction=True)
         transaction.hgetall(self._keys.live(model))
         transaction.hexists(self._keys.tables(model), version or "")

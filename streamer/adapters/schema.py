@@ -191,7 +191,7 @@ def _load(value: bytes) -> tuple[dict[str, Any], list[str]]:
     if not value:
         raise Rejected(Code.EMPTY_VALUE, "the value is empty: an event, or null to withdraw the track, is needed")
     if _is_too_deep(value):
-        raise Rejected(Code.NOT_JSON, f"not JSON that can be read: nested too deeply, at most {MAX_NESTING} are allowed")
+        raise Rejected(Code.NOT_JSON, f"not JSON that can be read: nested too deeply, {MAX_NESTING} levels at most")
     constants: list[str] = []
 
     def constant(text: str) -> float:

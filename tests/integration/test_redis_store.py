@@ -259,6 +259,23 @@ async def test_keys_of_another_type_are_an_outage_and_not_the_end(store, ops, ke
     assert control.status.store_up and await ops.hgetall(keys.live(MODEL)) == BEFORE.as_hash()
 
 
+async def test_a_live_hash_of_a_million_fields_is_refused_unread(store, ops, keys):
+    model = a_model()
+    control = ServingControl(store, FakeModelLoader(model, champion=MODEL), FakeLastGood(), SystemClock())
+    await control.refresh()
+    before = control.current().table.version
+    fill = "for i = 1, 200000 do redis.call('HSET', KEYS[1], 'f' .. i, '0.5') end"
+    await ops.execute_command("EVAL", fill, 1, keys.live(MODEL))
+    began_s = time.thread_time()
+    await control.refresh()
+    assert time.thread_time() - began_s < 0.2
+    assert control.current().table.version == before and control.status.refused_tables == 1
+    assert "fields" in control.status.refusal
+    await ops.delete(keys.live(MODEL))
+    await control.refresh()
+    assert control.status.refusal == ""
+
+
 async def test_a_heartbeat_expires_by_itself_and_is_taken_away_at_the_end(store, ops, keys):
     await store.heartbeat({"tracks": "7", "model": MODEL})
     assert await ops.hgetall(keys.worker("w-1")) == {"tracks": "7", "model": MODEL}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.structs import TopicPartition
 
@@ -22,7 +23,7 @@ from streamer.adapters.kafka_records import (
     UnreadableBatch,
     UnreadableBatchDecoder,
 )
-from streamer.adapters.kafka_unpack import HEADER_BYTES_MAX, HEADERS_CUT, HEADERS_MAX, UNPACKED_BYTES_MAX
+from streamer.adapters.kafka_unpack import HEADER_BYTES_MAX, HEADERS_CUT, HEADERS_KEPT, HEADERS_MAX, UNPACKED_BYTES_MAX
 from streamer.core.events import Code, Rejected
 from tests.raw_batches import ATTRIBUTES_AT, CODECS, COUNT_AT, FIRST_RECORD, Rec, batch, packed, signed, with_headers
 
@@ -112,15 +113,23 @@ def test_millions_of_headers_are_counted_and_not_made():
     many, plain = read(raw)
     assert time.perf_counter() - began_s < 1.0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024 < 60
-    assert len(many.headers) == HEADERS_MAX + 1 and many.value == b"v" and plain.value == b"w"
-    assert many.headers[-1] == (HEADERS_CUT, str(3_000_000 - HEADERS_MAX).encode())
+    assert len(many.headers) == HEADERS_KEPT + 1 and many.value == b"v" and plain.value == b"w"
+    assert many.headers[-1] == (HEADERS_CUT, str(3_000_000 - HEADERS_KEPT).encode())
 
 
 def test_what_the_stream_itself_reads_is_kept_of_many_headers():
     headers = [(f"h{n}", b"x") for n in range(300)]
     headers[200], headers[250] = ("content-type", b"text/csv"), ("attempt", b"4")
     (record,) = read(bytes(batch(Rec(b"k", b"v", headers))))
-    assert record.headers == (*headers[:HEADERS_MAX], headers[200], headers[250], (HEADERS_CUT, b"198"))
+    assert record.headers == (*headers[:HEADERS_KEPT], headers[200], headers[250], (HEADERS_CUT, b"198"))
+
+
+def test_up_to_so_many_headers_none_is_left_out():
+    headers = [(f"h{n}", b"x") for n in range(HEADERS_MAX)]
+    (record,) = read(bytes(batch(Rec(b"k", b"v", headers))))
+    assert record.headers == tuple(headers)
+    large = Rec(b"k", bytes(2 * MIB), headers)
+    assert read(bytes(batch(large)))[0].headers == tuple(headers), "the patient way"
 
 
 def test_long_headers_of_a_large_record_are_left_out():
@@ -194,3 +203,17 @@ def test_who_only_says_that_he_is_an_unreadable_batch_is_refused():
 def test_aiokafka_still_has_what_is_hooked():
     assert hasattr(Fetcher, "_proc_fetch_request") and sys.version_info >= (3, 11)
     assert {"_client", "_records"} <= set(Fetcher.__init__.__code__.co_names)
+    assert "_max_poll_records" in AIOKafkaConsumer.__init__.__code__.co_names
+
+
+def test_of_millions_of_empty_records_only_some_are_made_at_a_time():
+    """Seven bytes in the batch, some hundred each in memory."""
+    raw = batch(Rec(b"", b""))
+    size = 1 + raw[FIRST_RECORD] // 2
+    raw[FIRST_RECORD:] = bytes(raw[FIRST_RECORD : FIRST_RECORD + size]) * 1_000_000
+    struct.pack_into(">i", raw, COUNT_AT, 1_000_000)
+    records = BatchReader(packed(raw, "zstd"), TP, {})
+    unpacked = PartitionRecords(TP, records, [], 0, None, None, True, 0)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert next(unpacked).offset == 0
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024 < 60
