@@ -14,6 +14,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from ops.kafka_io import read_topic
+from ops.local.services import Services
 from streamer.adapters.kafka_unpack import HEADERS_CUT, UNPACKED_BYTES_MAX
 from tests.harness import Stream
 from tests.raw_batches import ATTRIBUTES_AT, COUNT_AT, Rec, batch, packed, produce_raw, signed, with_headers
@@ -106,3 +107,24 @@ def test_what_brokers_refuse(stream: Stream):
     unsigned[-1] ^= 1
     said = produce_raw(stream.settings, 0, signed(unknown), signed(count), signed(broken), bytes(unsigned))
     assert "NoError" not in said, said
+
+
+def test_a_batch_that_rots_on_the_brokers_disk_ends_the_worker_which_says_where(stream: Stream, services: Services):
+    """Nobody can send such a batch: it is fetched again, never skipped, and what is before it is committed."""
+    if not services.brokers:
+        pytest.skip("the broker's disk is not ours")
+    assert set(produce_raw(stream.settings, 0, good(stream, "a", "b"), good(stream, "c", "d"))) == {"NoError"}
+    name = f"{stream.settings.topic_probabilities}-0"
+    (log,) = services.brokers[0].folder.glob(f"data/{name}/*.log")
+    content = bytearray(log.read_bytes())
+    place = content.rindex(b'"track_id"')
+    with log.open("r+b") as file:
+        file.seek(place)
+        file.write(b"'")
+    worker = stream.worker("only")
+    worker.start()
+    assert worker.wait_exit(60) == 1, worker.log_tail()
+    told = worker.log()
+    assert f"{stream.settings.topic_probabilities}/0 at offset 2 is corrupt" in told and "--reset-offsets" in told
+    decided = {record.key for record in asyncio.run(records(stream, stream.settings.topic_tags))}
+    assert decided == {b"a", b"b"} and stream.lag() == 2
