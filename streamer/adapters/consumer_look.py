@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
+from streamer.adapters.kafka_words import DOCS
+
 log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S = 3.0  # for one answer: a broker that is frozen must not hold up the look
@@ -86,7 +88,7 @@ async def unhealthy(consumer: AIOKafkaConsumer, topics: Collection[str]) -> str:
 def right_missing(error: BaseException, topic: str, group: str) -> str:
     """The right whose lack this error tells of, as a sentence; empty where it tells of something else."""
     if isinstance(error, TopicAuthorizationFailedError):
-        return f"Kafka does not let this worker read the topic {topic}: allow its user Read and Describe on that topic"
+        return f"Kafka does not allow this worker to read {topic}: give it Read on topic {topic} ({DOCS})"
     if isinstance(error, GroupAuthorizationFailedError):
-        return f"Kafka does not let this worker into the consumer group {group}: allow its user Read on that group"
+        return f"Kafka does not allow this worker into the group {group}: give it Read on group {group} ({DOCS})"
     return ""

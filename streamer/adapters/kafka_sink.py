@@ -20,6 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from streamer.adapters.kafka_client import client_options
+from streamer.adapters.kafka_words import REFUSED_RIGHT, kafka_error
 from streamer.adapters.produce_gate import LeaseLost, ProduceGate
 from streamer.core.errors import TagstreamError
 from streamer.core.lease import Lease
@@ -50,6 +51,7 @@ class KafkaSink:
 
     def __init__(self, settings: Settings, lease: Lease) -> None:
         self.gate = ProduceGate(lease)
+        self._settings = settings
         self._options = client_options(settings)
         self._producer: AIOKafkaProducer | None = None
         self._limits: dict[str, int] = {}  # max.message.bytes by topic
@@ -88,8 +90,8 @@ class KafkaSink:
             else:
                 futures = await self._send_batches(topic, partition, records)
         except KafkaError as error:
-            raise _failed(topic, partition, error) from error
-        return _acknowledged(topic, partition, futures)
+            raise self._failed(topic, partition, error) from error
+        return self._acknowledged(topic, partition, futures)
 
     async def _send_batches(self, topic: str, partition: int, records: Sequence[OutputRecord]) -> list[Any]:
         futures = []
@@ -162,6 +164,25 @@ class KafkaSink:
             raise SendFailed("the producer is not connected")
         return self._producer
 
+    async def _acknowledged(self, topic: str, partition: int | None, futures: Sequence[Any]) -> None:
+        try:
+            await asyncio.gather(*futures)
+        except KafkaError as error:
+            raise self._failed(topic, partition, error) from error
+
+    def _failed(self, topic: str, partition: int | None, error: KafkaError) -> SendFailed:
+        if isinstance(error, LeaseLost):
+            return SendFailed(str(error.args[0]))
+        if isinstance(error, REFUSED_RIGHT):
+            return SendFailed(str(kafka_error(self._settings, error, "Write")))
+        where = topic if partition is None else f"{topic}/{partition}"
+        if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+            return SendFailed(
+                f"Kafka refused output for {where}: it is larger than the max.message.bytes of the topic, which was "
+                "lowered while this worker ran; the next start reads it anew"
+            )
+        return SendFailed(f"Kafka refused output for {where}: {error}")
+
 
 async def _patiently(hand_over: Callable[[], Awaitable[Any]]) -> Any:
     """Wait for a place in the producer's queue for as long as it takes.
@@ -174,22 +195,3 @@ async def _patiently(hand_over: Callable[[], Awaitable[Any]]) -> Any:
             return await hand_over()
         except KafkaTimeoutError:
             log.warning("Kafka has not taken anything for %g s; still trying", REQUEST_TIMEOUT_S)
-
-
-async def _acknowledged(topic: str, partition: int | None, futures: Sequence[Any]) -> None:
-    try:
-        await asyncio.gather(*futures)
-    except KafkaError as error:
-        raise _failed(topic, partition, error) from error
-
-
-def _failed(topic: str, partition: int | None, error: KafkaError) -> SendFailed:
-    if isinstance(error, LeaseLost):
-        return SendFailed(str(error.args[0]))
-    where = topic if partition is None else f"{topic}/{partition}"
-    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
-        return SendFailed(
-            f"Kafka refused output for {where}: it is larger than the max.message.bytes of the topic, which was "
-            "lowered while this worker ran; the next start reads it anew"
-        )
-    return SendFailed(f"Kafka refused output for {where}: {error}")

@@ -22,6 +22,7 @@ from tests.secure_services import HOST
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 SAID_WITHIN_S = 60.0
+AFTER = 60  # events that find a right gone
 WATCHED_S = 5.0  # how long a worker that waits is counted
 MOST_ATTEMPTS_PER_S = 3.0
 
@@ -75,9 +76,22 @@ def test_events_in_decisions_out_thresholds_swapped(secure: Secure, stream: Stre
     assert both == {partition for mine in owned.values() for partition in mine}
     assert report.dead, "a dead letter was written under these rights"
     assert len({decision.thresholds for decision in report.decisions}) == 2, "decided before and after the swap"
-    for name in ("scram", "mtls"):
-        stream.workers[name].terminate()
-        assert stream.workers[name].exit_code == 0 and "Traceback" not in stream.workers[name].log()
+    stream.workers["scram"].terminate()
+    assert stream.workers["scram"].exit_code == 0 and "Traceback" not in stream.workers["scram"].log()
+    _ends_without(secure, stream, Right(Operation.WRITE, "topic", stream.settings.topic_tags), stream.workers["mtls"])
+    again = worker(stream, "again", secure.scram("worker"))
+    assert stream.verify().inputs == report.inputs + AFTER, "what a right that was taken away held up is decided"
+    _ends_without(secure, stream, Right(Operation.READ, "topic", stream.settings.topic_probabilities), again)
+
+
+def _ends_without(secure: Secure, stream: Stream, right: Right, one: WorkerProcess) -> None:
+    """A right that is taken away while it works ends a worker by name, with nothing committed that was not done."""
+    secure.acls.take("worker", right)
+    stream.load(AFTER).finish()
+    assert one.wait_exit(SAID_WITHIN_S) == 1, f"exit code {one.exit_code}: {one.log()[-2000:]}"
+    assert f"give it {right} (docs" in one.log() and "Traceback" not in one.log(), one.log()[-3000:]
+    assert stream.lag() > 0
+    secure.acls.give("worker", right)
 
 
 def _swap(stream: Stream, secure: Secure, command: Command, load: Load) -> None:
