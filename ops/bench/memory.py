@@ -25,7 +25,7 @@ DRAIN_TIMEOUT_S = 1_200.0
 EXIT_S = 30.0
 AFTER_S = 5.0
 FILLING_MIB = 200
-STEADY_SAMPLE_S = 1.0
+STEADY_SAMPLE_S = 0.5
 BRISK_SAMPLE_S = 0.2  # while seconds count
 # What a polled event takes in Python, by the bytes of its value: 2.1 KB, and 0.8 around them.
 UNPACKED_FACTOR = 1.4

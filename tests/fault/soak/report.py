@@ -16,6 +16,7 @@ PANELS = (
     ("threads", "threads"),
     ("tasks", "asyncio tasks"),
     ("kafka_connections", "connections to Kafka"),
+    ("redis_connections", "connections to Redis"),
     ("lag", "lag, events"),
 )
 COLOURS = {"swap": "#dddddd", "switch": "tab:green", "restart": "tab:red"}
@@ -59,7 +60,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"Soak of {plan['seconds'] / 60:.1f} minutes, seed {plan['seed']}, {plan['checked_rate']:,.0f} events/s",
         "",
-        f"`make soak HOURS={plan['seconds'] / 3600:.3g} SEED={plan['seed']}`",
+        f'`make soak HOURS={plan["seconds"] / 3600:.3g} SEED={plan["seed"]} ARGS="--rate {plan["checked_rate"]:.0f}"`',
         "",
         *(f"- **FAILED**: {failure}" for failure in report["failures"]),
         f"- checker: {report['checker'] or 'not reached'}",
@@ -109,7 +110,7 @@ def _draw(samples: Sequence[Sample], marks: Sequence[Mark], plan: Plan, path: Pa
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(len(PANELS), 1, figsize=(10, 11), sharex=True, layout="constrained")
+    figure, axes = pyplot.subplots(len(PANELS), 1, figsize=(10, 12), sharex=True, layout="constrained")
     colours = {name: f"C{index}" for index, name in enumerate(sorted({sample.worker for sample in samples}))}
     for axis, (name, title) in zip(axes, PANELS, strict=True):
         for mark in marks:
@@ -121,7 +122,7 @@ def _draw(samples: Sequence[Sample], marks: Sequence[Mark], plan: Plan, path: Pa
             minutes = [sample.at_s / 60 for sample in life]
             axis.plot(minutes, [getattr(sample, name) for sample in life], color=colours[worker], label=label)
         axis.set_ylabel(title, fontsize=8)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(getattr(sample, name) for sample in samples) or 1)
     axes[0].legend(loc="lower right", fontsize=8)
     axes[0].set_title(
         f"{plan.seconds / 60:.0f} minutes at {plan.checked_rate:,.0f} events/s: swaps grey, model switches green, "
