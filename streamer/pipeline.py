@@ -55,6 +55,9 @@ SCORER, HAND_OVER, ACKNOWLEDGEMENT = "the scorer", "Kafka to take outputs", "Kaf
 log = logging.getLogger(__name__)
 
 PAUSE_POLL_S = 0.1
+# A micro-batch of large inputs is closed before it is full: what is in flight is bounded in bytes too.
+HELD_BYTES_A_TRACK = 8 * 1024  # four times a usual event
+LEAST_HELD_BYTES = 8 * 1024 * 1024
 IN_FLIGHT_MICRO_BATCHES = 6  # one filling, one scoring, one publishing, three waiting for their acknowledgements
 
 
@@ -114,6 +117,7 @@ class Pipeline:
         self._clock = clock
         self._partition_of = partition_of
         self._breaker = breaker
+        self._most_held_bytes = max(LEAST_HELD_BYTES, settings.batch_max * HELD_BYTES_A_TRACK)
         self._watermarks: dict[int, Watermark] = {}
         self._free: asyncio.Queue[MicroBatch] = asyncio.Queue()
         for _ in range(IN_FLIGHT_MICRO_BATCHES):
@@ -155,7 +159,7 @@ class Pipeline:
             stop = min(len(batch.records), start + self._open.room)
             self._decode(self._open, batch.partition, batch.records[start:stop])
             start = stop
-            if self._open.room == 0:
+            if self._open.room == 0 or self._open.held_bytes >= self._most_held_bytes:
                 self._dispatch()
             elif self._linger is None:
                 self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch_or_fail)
@@ -213,6 +217,7 @@ class Pipeline:
                 span.dead.append((record, why))
         span.next_offset = records[-1].offset + 1
         micro.size += len(records)
+        micro.held_bytes += sum(len(record.value or b"") for record in records)
         micro.decode_s += self._clock.monotonic_s() - started_s
 
     def _decoder(self, record: Record) -> EventDecoder:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import redis
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from model.artifact import fixed_network, new_artifact
 from model.registry import Registry
@@ -25,11 +26,11 @@ from model.vocabulary import Vocabulary
 from ops.kafka_io import Event, event_json, produce_events
 from ops.local.worker import WorkerProcess
 from streamer.adapters.kafka_client import Admin, client_options, running
-from streamer.adapters.kafka_topics import create_topics
+from streamer.adapters.kafka_topics import create_topics, partition_count
 from streamer.adapters.redis_keys import Keys
 from streamer.core.layout import Layout
 from streamer.settings import Settings, load_settings
-from tests.checker import Report, Sampler, check, end_offsets
+from tests.checker import Report, Sampler, check
 
 PARTITIONS = 4
 BATCH_MAX = 128
@@ -257,20 +258,28 @@ class Stream:
         self.loads.append(load)
         return load
 
-    async def _lag(self) -> int:
-        async with running(Admin(**client_options(self.settings)), self.settings) as admin:
-            committed = await admin.list_consumer_group_offsets(self.settings.group)
-        ends = await end_offsets(self.settings, [self.settings.topic_probabilities])
-        known = {tp: meta.offset for tp, meta in committed.items()}
-        return sum(end - max(0, known.get(tp, 0)) for tp, end in ends.items())
+    async def _lag_until(self, deadline_s: float) -> int:
+        """Events that are not committed: as soon as it is none, else at this moment; over connections that stay."""
+        ours, options = self.settings, client_options(self.settings)
+        async with running(Admin(**options), ours) as admin, running(AIOKafkaConsumer(**options), ours) as consumer:
+            count = await partition_count(ours, ours.topic_probabilities)
+            places = [TopicPartition(ours.topic_probabilities, n) for n in range(count)]
+            while True:
+                known = {tp: meta.offset for tp, meta in (await admin.list_consumer_group_offsets(ours.group)).items()}
+                ends = await consumer.end_offsets(places)
+                lag = sum(end - max(0, known.get(tp, 0)) for tp, end in ends.items())
+                if lag == 0 or time.monotonic() >= deadline_s:
+                    return lag
+                await asyncio.sleep(POLL_S)
 
     def lag(self) -> int:
         """Events that are not committed."""
-        return asyncio.run(self._lag())
+        return asyncio.run(self._lag_until(time.monotonic()))
 
     def settle(self, timeout_s: float = SETTLE_S) -> None:
         """Return when everything that was produced is committed."""
-        eventually(lambda: self.lag() == 0, timeout_s, "lag 0", lambda: f"lag {self.lag()}, {self.assignment()}")
+        lag = asyncio.run(self._lag_until(time.monotonic() + timeout_s))
+        assert lag == 0, f"not within {timeout_s:g} s: lag 0; seen: lag {lag}, {self.assignment()}"
 
     def tables(self) -> dict[str, dict[str, str]]:
         """The `:tables` entries of every model so far, by thresholds version; those lost since included."""

@@ -50,6 +50,7 @@ class MicroBatch:
         self._spans: dict[int, Span] = {}
         self._places: dict[int, tuple[Span, int]] = {}  # by row: its span and its index there; made when asked for
         self.size = 0
+        self.held_bytes = 0  # of the values of its records: they are kept until their outputs are acknowledged
         self.opened_at_s = 0.0
         self.decode_s = 0.0
 
@@ -59,6 +60,7 @@ class MicroBatch:
         self._spans = {}
         self._places = {}
         self.size = 0
+        self.held_bytes = 0
         self.decode_s = 0.0
 
     @property

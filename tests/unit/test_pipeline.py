@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 
 from streamer.core.events import Code
-from streamer.pipeline import IN_FLIGHT_MICRO_BATCHES
+from streamer.pipeline import IN_FLIGHT_MICRO_BATCHES, LEAST_HELD_BYTES
 from streamer.ports import LoadedModel, Serving
 from tests.fakes import OTHER_MODEL, TUNED, FakeRecord, FakeScorer, a_table, a_while, until
 from tests.pipeline_bench import DEAD, INPUT, SCORES, TAGS, Bench, bench
@@ -249,3 +249,13 @@ async def test_an_empty_fetch_is_nothing():
         await b.feed_records(0, [])
         await a_while()
         assert b.committable() == {} and b.scorer.entered == 0
+
+
+async def test_large_inputs_close_a_batch_before_it_is_full():
+    async with bench(batch_max=100, linger_s=60) as b:
+        large = b"bad" + b" " * LEAST_HELD_BYTES
+        await b.feed(0, large)
+        await until(lambda: b.committable() == {0: 1})
+        await b.feed(0, *b.tracks(99))
+        await a_while()
+        assert b.committable() == {0: 1}, "what was held is counted anew"
