@@ -5,6 +5,7 @@ Reads as the list of parts a worker is made of; tests build a `Pipeline` or a `S
 
 from aiokafka.partitioner import murmur2
 
+from streamer.adapters.clock import SystemClock
 from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_records import UNREADABLE_CONTENT_TYPE, UnreadableBatchDecoder
@@ -16,7 +17,7 @@ from streamer.adapters.torch_scorer import RegistryLoader
 from streamer.core.breaker import Breaker
 from streamer.core.events import JSON_CONTENT_TYPE
 from streamer.core.lease import Lease
-from streamer.lifecycle import Lifecycle, SystemClock
+from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline, PipelineSettings
 from streamer.serving import ServingControl
 from streamer.settings import Settings

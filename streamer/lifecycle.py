@@ -1,4 +1,4 @@
-"""A worker's life around the hot path: waiting for what it needs, following Redis, telling how it is.
+"""A worker's life around the hot path: waiting for what it needs, following Redis, watching itself.
 
 Start-up order does not matter: what is missing is waited for with one clear line each ten seconds, or, with
 `fail_fast`, ends the worker at once. What is *wrong* (a topic that cannot hold what we must write) always ends it.
@@ -7,35 +7,30 @@ Knows nothing of Faust.
 
 import asyncio
 import logging
-import os
 import random
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
-from prometheus_client.core import Metric
 
 from streamer.adapters.kafka_rights import worker_rights
 from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.kafka_topic_contract import message_limits
 from streamer.adapters.kafka_topics import inspect_topics
 from streamer.adapters.kafka_words import KafkaRefuses
-from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
+from streamer.adapters.metrics import PrometheusMetrics
 from streamer.adapters.redis_store import RedisStore
+from streamer.condition import HEARTBEAT_S, Condition
 from streamer.core.errors import TagstreamError
-from streamer.core.stall import Standing
 from streamer.pipeline import Pipeline
 from streamer.serving import ServingControl, StoreUnavailable
 from streamer.settings import Settings
-from streamer.watchdog import Consumer, Watchdog
 
 log = logging.getLogger(__name__)
 
 WAIT_LINE_S = 10.0  # between two lines that say what is waited for
 WAIT_RETRY_S = 0.5
-HEARTBEAT_S = 1.0
 NAMESAKE_LINE_S = 60.0  # between two lines about another worker of this one's name
 
 
@@ -43,18 +38,8 @@ class NotYet(TagstreamError):
     """Something the worker needs is not there yet."""
 
 
-class SystemClock:
-    """`streamer.ports.Clock`."""
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
-
-    def wall_ms(self) -> float:
-        return time.time() * 1000
-
-
-class Lifecycle:
-    """Side tasks of one worker, each with a name: `prepare`, `follow`, `beat`."""
+class Lifecycle(Condition):
+    """What one worker does besides the hot path: `prepare`, then the side tasks `follow`, `beat` and `watch`."""
 
     def __init__(
         self,
@@ -66,29 +51,13 @@ class Lifecycle:
         build_pipeline: Callable[[], Awaitable[Pipeline]],
         fail_fast: bool,
     ) -> None:
-        self.pipeline: Pipeline | None = None
-        self.consumer: Consumer | None = None
-        self.stopping = False
-        self._settings = settings
+        super().__init__(settings, serving, sink, metrics)
         self._store = store
-        self._serving = serving
-        self._sink = sink
-        self._metrics = metrics
         self._build_pipeline = build_pipeline
         self._fail_fast = fail_fast
         self._resume_token: str | None = None
-        self._started_at_s = time.time()
-        self._process = f"{socket.gethostname()} pid {os.getpid()} of {self._started_at_s * 1000:.0f}"
         self._beaten = False
         self._namesake_told_s = -NAMESAKE_LINE_S
-        self.input_partitions = 0  # known once prepared
-        self._watchdog = Watchdog(
-            settings.topic_probabilities,
-            (settings.topic_tags, settings.topic_scores, settings.topic_deadletter),
-            settings.stall_s,
-            SystemClock(),
-        )
-        self._rate = (time.monotonic(), 0, 0.0)  # when, tracks by then, tracks/s
         metrics.watch(self)
 
     # Before Kafka is joined
@@ -206,32 +175,6 @@ class Lifecycle:
             self._settings.worker,
         )
 
-    def _measure_rate(self) -> None:
-        then_s, tracks, _ = self._rate
-        now_s, total = time.monotonic(), self._metrics.acknowledged_tracks
-        if now_s - then_s >= HEARTBEAT_S / 2:
-            self._rate = (now_s, total, (total - tracks) / (now_s - then_s))
-
-    def heartbeat_fields(self) -> dict[str, str]:
-        """What `tagstream:workers:<worker>` holds."""
-        status = self._serving.status
-        fields = {
-            "started_at_ms": f"{self._started_at_s * 1000:.0f}",
-            "process": self._process,
-            "partitions": ",".join(str(partition) for partition in sorted(self._standings())),
-            "lag_records": str(self.lag_records()),
-            "tracks_per_s": f"{self._rate[2]:.0f}",
-            "tracks": str(self._metrics.acknowledged_tracks),
-            "thresholds_source": status.source,
-            "obeyed_at_ms": f"{status.obeyed_at_ms:.3f}",
-            "refusal": status.refusal,
-            "model_failure": status.model_failure,
-            "paused": self._paused(),
-            "pauses": str(self.pipeline.pauses if self.pipeline else 0),
-            "stalled": self._watchdog.reason,
-        }
-        return fields | self._versions()
-
     async def stop(self) -> None:
         """Close everything down; called when Kafka has been left."""
         self.stopping = True
@@ -244,113 +187,3 @@ class Lifecycle:
         with suppress(StoreUnavailable):
             await self._store.farewell()
         await self._store.close()
-
-    # How it is
-
-    def _standings(self) -> dict[int, Standing]:
-        return {} if self.consumer is None else self.consumer.standings()
-
-    def _connected(self) -> bool:
-        return self.consumer is not None and self.consumer.connected()
-
-    def _paused(self) -> str:
-        """Why nothing is taken in for now; empty while all is well."""
-        return self.pipeline.paused if self.pipeline is not None else ""
-
-    def _versions(self) -> dict[str, str]:
-        """The model and the thresholds in use; empty before the first."""
-        if not self._serving.ready:
-            return {}
-        serving = self._serving.current()
-        return {"model": serving.model.version, "thresholds": serving.table.version}
-
-    def _lag_by_partition(self) -> dict[int, int]:
-        """Records not committed yet, of the assigned partitions whose end is known."""
-        return {
-            partition: standing.lag for partition, standing in self._standings().items() if standing.lag is not None
-        }
-
-    def lag_records(self) -> int:
-        """Records of the assigned partitions that are not committed yet."""
-        return sum(self._lag_by_partition().values())
-
-    def health(self) -> dict[str, object]:
-        """`live`: nothing has failed. `ready`: a model is served and partitions are assigned."""
-        pipeline = self.pipeline
-        failed = pipeline is not None and pipeline.failed.done()
-        partitions = sorted(self._standings())
-        stalled = self._watchdog.reason
-        connected = self._connected()
-        status = self._serving.status
-        report: dict[str, object] = {
-            "live": not failed,
-            "ready": not failed
-            and not self.stopping
-            and pipeline is not None
-            and bool(partitions)
-            and not self._paused()
-            and not stalled,
-            "stalled": stalled,
-            "partitions": partitions,
-            "lag_records": self.lag_records() if connected else None,
-            "kafka": "up" if connected else "down",
-            "redis": "up" if status.store_up else "down",
-            "thresholds_source": status.source,
-            "refusal": status.refusal,
-            "model_failure": status.model_failure,
-            "paused": self._paused(),
-        }
-        return report | self._versions()
-
-    def progress_line(self) -> str:
-        """One line for a terminal."""
-        metrics = self._metrics
-        _, tracks, _ = self._rate  # of the same moment as the rate beside it
-        return (
-            f"{tracks:,} tracks done, {self._rate[2]:,.0f}/s, lag {self.lag_records():,}, "
-            f"{metrics.dead_lettered:,} dead letters"
-        )
-
-    def metric_families(self) -> Iterable[Metric]:
-        """What /metrics reads at scrape time."""
-        status = self._serving.status
-        lag = [(str(partition), records) for partition, records in self._lag_by_partition().items()]
-        yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
-        yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(self._standings()))
-        watchdog = self._watchdog
-        yield gauge(
-            "tagstream_stalled_partitions",
-            "Partitions with lag and no progress for half of TAGSTREAM_STALL_S",
-            watchdog.stalled_partitions,
-        )
-        yield gauge(
-            "tagstream_seconds_without_progress", "Of the assigned partition that is the worst", watchdog.idle_s
-        )
-        yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(self._connected()))
-        yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
-        yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
-        yield gauge(
-            "tagstream_paused", "1 while a surge of dead letters has paused this worker", float(bool(self._paused()))
-        )
-        yield counter(
-            "tagstream_breaker_trips",
-            "Pauses for a surge of dead letters",
-            self.pipeline.pauses if self.pipeline else 0,
-        )
-        yield counter(
-            "tagstream_publishes_withheld", "Requests held until Kafka's group answered", self._sink.gate.withheld
-        )
-        yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)
-        yield counter("tagstream_thresholds_refused", "Tables refused whole", status.refused_tables)
-        yield counter("tagstream_thresholds_restored", "Times Redis had lost model or thresholds", status.restored)
-        yield counter("tagstream_model_failures", "Models that could not be loaded", status.model_failures)
-        yield gauge("tagstream_thresholds_obeyed_timestamp_seconds", "When last obeyed", status.obeyed_at_ms / 1000)
-        if self._serving.ready:
-            serving = self._serving.current()
-            labels = {
-                "model": serving.model.version,
-                "thresholds": serving.table.version,
-                "vocabulary": serving.model.layout.fingerprint,
-                "source": status.source,
-            }
-            yield gauge("tagstream_serving_info", "What is being decided under", 1.0, labels)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
+from streamer.adapters.clock import SystemClock
 from streamer.adapters.redis_keys import Keys
 from streamer.adapters.redis_store import HEARTBEAT_EXPIRES_S, RECONNECT_S, SOCKET_TIMEOUT_S, RedisStore, redis_client
 from streamer.core.thresholds import ThresholdTable
-from streamer.lifecycle import SystemClock
 from streamer.serving import ServingControl, StoreUnavailable
 from streamer.settings import Settings, load_settings
 from tests.fakes import MODEL, FakeLastGood, FakeModelLoader, a_model, a_table
