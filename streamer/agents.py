@@ -75,6 +75,9 @@ class WorkerApp(faust.App):
     def _create_directories(self) -> None:
         """Faust's data folder is for tables; there are none."""
 
+    def _on_rebalance_when_stopped(self) -> None:
+        """Faust closes the consumer here, under the drain that has still to commit; ours waits (`consumer_thread`)."""
+
     def end(self, exit_code: int) -> None:
         """Stop in order: drain, commit, leave the group; then exit with this code."""
         self.exit_code = exit_code

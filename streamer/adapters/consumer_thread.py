@@ -17,7 +17,7 @@ from faust.types import TP
 
 from streamer.adapters import consumer_look, kafka_records
 from streamer.adapters.bounded_poll import poll_bounded
-from streamer.adapters.membership import keep_lease
+from streamer.adapters.membership import join_unless_leaving, keep_lease
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,22 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect; from then on the lease follows what the group's coordinator says."""
         await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
         kafka_records.install(self._ensure_consumer())
-        keep_lease(self._ensure_consumer()._coordinator, cast(Any, self.consumer).lease)
+        keep_lease(coordinator, cast(Any, self.consumer).lease)
+        join_unless_leaving(coordinator)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """As Faust's, which lets a worker that ends go at once: for it the group waits until it is done and leaves."""
+        if not self.app.should_stop:
+            await super().on_partitions_revoked(revoked)
+        if self.app.should_stop:
+            await asyncio.wait([self._ensure_consumer()._coordinator._closing])
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """As Faust's; a worker that ends takes nothing more."""
+        if not self.app.should_stop:
+            await super().on_partitions_assigned(assigned, generation_id)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()

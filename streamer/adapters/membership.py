@@ -35,3 +35,13 @@ def keep_lease(coordinator: Any, lease: Lease, now_s: Callable[[], float] = time
         return answer
 
     coordinator._send_req = listened
+
+
+def join_unless_leaving(coordinator: Any) -> None:
+    """aiokafka finishes a rebalance before it leaves: a worker that ends would be given partitions first."""
+    rejoin = coordinator._do_rejoin_group
+
+    async def join(subscription: Any) -> bool:
+        return not coordinator._closing.done() and bool(await rejoin(subscription))
+
+    coordinator._do_rejoin_group = join
