@@ -40,6 +40,8 @@ STOP_TIMEOUT_S = 5.0  # at the end nothing is left to flush, unless the broker i
 
 RECORD_OVERHEAD_BYTES = 2048  # room for key, headers and framing around a decision's value
 OMITTED_HEADER = "value.omitted"  # of a dead letter too large for any topic: how many bytes are only at its source
+KEY_OMITTED_HEADER = "key.omitted"  # the same of its key, where that alone is too large
+KEY_BYTES_HASHED = 1024  # no track id is longer; murmur2 is Python, and stops the event loop for 0.3 s a MiB
 
 
 class SendFailed(TagstreamError):
@@ -121,7 +123,8 @@ class KafkaSink:
         if record.key is None and record.value is None:  # legal in Kafka; aiokafka's `send` asserts that it is not
             (future,) = await self._send_batches(topic, 0, [record])
             return future
-        if DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers) > BATCH_BYTES:
+        size = DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, record.headers)
+        if size > BATCH_BYTES or len(record.key or b"") > KEY_BYTES_HASHED:
             return await self._send_large(topic, record)
         return await _patiently(
             lambda: self._require().send(
@@ -135,12 +138,16 @@ class KafkaSink:
         `send` refuses by its size before compression, which the input topic has never seen. What cannot be made
         small enough goes without its value, which stays at its source: a partition must not stand still for it.
         """
+        partition = murmur2((record.key or b"")[:KEY_BYTES_HASHED]) & 0x7FFFFFFF
         size = len(self._large_batch(record)._build())
-        if size > self._limits.get(topic, size):
+        limit = self._limits.get(topic, size)
+        if size > limit:
             omitted = (OMITTED_HEADER, str(len(record.value or b"")).encode())
             log.warning("a dead letter of %d bytes does not fit into %s: its value is left at its source", size, topic)
             record = record._replace(value=b"", headers=[*record.headers, omitted])
-        partition = murmur2(record.key or b"") & 0x7FFFFFFF
+            if len(self._large_batch(record)._build()) > limit:
+                omitted = (KEY_OMITTED_HEADER, str(len(record.key or b"")).encode())
+                record = record._replace(key=None, headers=[*record.headers, omitted])
         return await self._enqueue(self._large_batch(record), topic, partition % await self.partition_count(topic))
 
     def _large_batch(self, record: OutputRecord) -> BatchBuilder:

@@ -5,11 +5,14 @@ stream what takes gigabytes. The worker in front of it must neither stand still 
 """
 
 import asyncio
+import itertools
+import random
 import struct
 import time
 from contextlib import aclosing
 from pathlib import Path
 
+import cramjam
 import pytest
 from aiokafka.structs import ConsumerRecord
 
@@ -17,12 +20,26 @@ from ops.kafka_io import read_topic
 from ops.local.services import Services
 from streamer.adapters.kafka_unpack import HEADERS_CUT, UNPACKED_BYTES_MAX
 from tests.harness import Stream
-from tests.raw_batches import ATTRIBUTES_AT, COUNT_AT, Rec, batch, packed, produce_raw, signed, with_headers
+from tests.raw_batches import (
+    ATTRIBUTES_AT,
+    CODECS,
+    COUNT_AT,
+    FIRST_RECORD,
+    LENGTH_AT,
+    Rec,
+    batch,
+    packed,
+    produce_raw,
+    signed,
+    with_headers,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 MIB = 2**20
 GROWTH_MIB_MAX = 500  # of the worker's resident memory at its highest; what is sent unpacks to far more
+
+SILENCE_S_MAX = 5.0  # on a busy machine
 
 
 def event(stream: Stream, name: str) -> Rec:
@@ -128,3 +145,28 @@ def test_a_batch_that_rots_on_the_brokers_disk_ends_the_worker_which_says_where(
     assert f"{stream.settings.topic_probabilities}/0 at offset 2 is corrupt" in told and "--reset-offsets" in told
     decided = {record.key for record in asyncio.run(records(stream, stream.settings.topic_tags))}
     assert decided == {b"a", b"b"} and stream.lag() == 2
+
+
+def test_keys_of_many_mebibytes(stream: Stream):
+    """One that packs small with its producer's patience, and not with ours; one whose hash alone took 8 s."""
+    (worker,) = stream.start("only")
+    repeated = random.Random(7).randbytes(6 * MIB) * 3
+    raw = batch(Rec(repeated, b"bad"), first_timestamp_ms=now_ms())
+    hard = raw[:FIRST_RECORD] + cramjam.zstd.compress(bytes(raw[FIRST_RECORD:]), level=22)
+    hard[ATTRIBUTES_AT + 1] |= CODECS["zstd"]
+    struct.pack_into(">i", hard, LENGTH_AT, len(hard) - LENGTH_AT - 4)
+    zeros = bytes(batch(Rec(bytes(30 * MIB), b"bad"), codec="zstd", first_timestamp_ms=now_ms()))
+    said = produce_raw(stream.settings, 0, signed(hard), zeros, good(stream, "after"))
+    assert said == ["NoError"] * 3, "this broker does not let it through: the test tests nothing"
+    answered_s = [time.monotonic()]
+    while stream.lag() and worker.is_running() and time.monotonic() < answered_s[0] + 60:
+        if worker.health():
+            answered_s.append(time.monotonic())
+    assert worker.is_running(), "the worker ended"
+    silent_s = max(later - before for before, later in itertools.pairwise(answered_s))
+    assert silent_s < SILENCE_S_MAX, f"the worker's event loop stood still for {silent_s:.1f} s"
+    letters = asyncio.run(records(stream, stream.settings.topic_deadletter))
+    named = {len(letter.key or b""): dict(letter.headers) for letter in letters}
+    assert set(named) == {0, 30 * MIB}
+    assert named[0]["key.omitted"] == str(len(repeated)).encode() and named[0]["value.omitted"] == b"3"
+    stream.settle()
