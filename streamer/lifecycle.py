@@ -139,6 +139,8 @@ class Lifecycle(Condition):
             token = await self._store.resume_token()
         except StoreUnavailable:
             return  # told by `refresh`; asked again after the next interval
+        if not token:
+            return  # nobody has said anything; or Redis was emptied, which is no word of an operator's
         if token != self._resume_token and self.pipeline is not None and self.pipeline.paused:
             self.pipeline.resume()
         self._resume_token = token

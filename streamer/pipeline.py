@@ -177,8 +177,8 @@ class Pipeline:
 
     @property
     def paused(self) -> str:
-        """Why nothing is taken in for now; empty while all is well."""
-        return self._breaker.why
+        """Why nothing is taken in for now; empty while all is well, and when its time is over, input or none."""
+        return self._breaker.why if self._breaker.is_open(self._clock.monotonic_s()) else ""
 
     @property
     def pauses(self) -> int:

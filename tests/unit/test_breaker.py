@@ -97,6 +97,14 @@ async def test_a_pause_ends_by_itself_when_its_time_is_over():
         await until(lambda: b.committable() == {0: 8})
 
 
+async def test_a_pause_ends_in_time_where_nothing_comes():
+    async with bench(batch_max=4, least_inputs=4) as b:
+        await b.feed(0, *[b"bad"] * 4)
+        await until(lambda: b.pipeline.paused != "")
+        b.clock.now_s += 301
+        assert b.pipeline.paused == "", "a worker without input stays not ready for ever"
+
+
 async def test_a_rebalance_does_not_wait_for_the_end_of_a_pause():
     async with bench(batch_max=4, least_inputs=4) as b:
         await b.feed(0, *[b"bad"] * 4)
