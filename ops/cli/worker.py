@@ -1,7 +1,7 @@
 """`tagstream worker`: one member of the consumer group."""
 
+import os
 import signal
-import sys
 from typing import Annotated
 
 import typer
@@ -18,8 +18,9 @@ def worker(
 
     Example: TAGSTREAM_KAFKA_BOOTSTRAP=localhost:9092 tagstream worker
     """
-    # Until the worker has its own handlers there is nothing to drain: torch and Faust alone take a second to import.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Until the worker has its own handlers there is nothing to drain: torch and Faust alone take seconds to import.
+    # Not sys.exit: modules catch what is raised while they import, and the worker would go on as if never told.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from streamer.agents import run_worker
     from streamer.settings import load_settings
 
