@@ -17,6 +17,8 @@ from streamer.core.layout import CLASSES
 from streamer.settings import Settings
 
 PREVIEW_BYTES = 120
+NAME_CHARACTERS = 80  # of a key or a place, in a line for people
+MESSAGE_CHARACTERS = 400
 TOP_SCORES = 8
 YEAR_10000_MS = 253_402_300_800_000
 
@@ -136,18 +138,24 @@ def tags_of(seen: Mapping[str, Any]) -> set[str]:
 def render(seen: Mapping[str, Any]) -> str:
     """A described record as lines for a terminal."""
     place = f"{seen['partition']}/{seen['offset']}"
-    head = f"{_time_of(seen['timestamp_ms'])}  {place:>12}  {seen['track_id'] or '(no key)'}"
+    head = f"{_time_of(seen['timestamp_ms'])}  {place:>12}  {_cut(seen['track_id'] or '(no key)')}"
     if seen.get("tombstone"):
         return f"{head}  withdrawn"
     kind = Kind(seen["kind"])
     if kind is Kind.DEADLETTER:
         where = f" at {seen['field']}" if seen["field"] else ""
-        return f"{head}  {seen['code']}{where}: {seen['message']}  (from {seen['source']})\n    {seen['preview']}"
+        why = _cut(f"{seen['code']}{where}: {seen['message']}", MESSAGE_CHARACTERS)
+        return f"{head}  {why}  (from {_cut(str(seen['source']))})\n    {seen['preview']}"
     if kind is Kind.SCORES and "n_scores" in seen:
         return f"{head}  {_scores_line(seen)}"
     if kind is Kind.TAGS and tags_are_well_formed(seen):
         return _decision_lines(head, seen["value"])
     return f"{head}  {seen.get('preview') or preview(orjson.dumps(seen.get('value')))}"
+
+
+def _cut(text: str, most: int = NAME_CHARACTERS) -> str:
+    """What the world sent can be as long as a message: a line for people is not."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def _time_of(timestamp_ms: int) -> str:

@@ -203,7 +203,7 @@ def _load(value: bytes) -> tuple[dict[str, Any], list[str]]:
     except UnicodeDecodeError as error:
         raise Rejected(Code.NOT_JSON, f"not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise Rejected(Code.NOT_JSON, f"not JSON: {error.msg} at character {error.pos}") from None
+        raise Rejected(Code.NOT_JSON, f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos}") from None
     except ValueError:  # an integer of more digits than Python converts
         raise Rejected(Code.NOT_JSON, "not JSON that can be read: an integer of thousands of digits") from None
     if not isinstance(data, dict):

@@ -76,6 +76,12 @@ def test_dead_letter_shows_code_field_message_and_preview_even_of_null():
     assert "wrong-length" in shown(Kind.DEADLETTER, None, key=None, headers=headers)
 
 
+def test_a_key_as_long_as_a_message_leaves_a_line_readable():
+    headers = [("error.code", b"bad-track-id"), ("error.message", b"m" * 5_000), ("source", b"s" * 5_000)]
+    text = shown(Kind.DEADLETTER, b"{}", key=b"k" * 5_000, headers=headers)
+    assert len(text) < 1_000 and "kkk... (5,000 characters)  bad-track-id: mmm" in text
+
+
 def test_preview_is_clipped_and_says_how_much_there_is():
     text = preview(b"a" * 300_000)
     assert len(text) < PREVIEW_BYTES + 40 and "300,000 bytes" in text
