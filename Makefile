@@ -56,7 +56,7 @@ same-place:
 $(STAMP): pyproject.toml constraints.txt
 	@$(CHECK_DISK)
 	@if ! $(BIN)/python -c "import pip" 2>/dev/null; then $(FIND_PYTHON); "$$python" -m venv --clear $(VENV); fi
-	@echo "Installing into $(VENV); the first time that is 3 GB and takes a few minutes." >&2
+	@echo "Installing into $(VENV); the first time that is about 6 GB and takes a few minutes." >&2
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@printf '%s' "$(CURDIR)" > $(STAMP)
 
