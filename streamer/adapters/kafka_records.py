@@ -16,13 +16,14 @@ unpacks to gigabytes took all memory. `install` puts a reader of our own between
 Hooks private names of aiokafka 0.14, on the one consumer it is given; a test holds them.
 """
 
+import logging
 import struct
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
@@ -42,6 +43,8 @@ from streamer.adapters.kafka_unpack import (
 )
 from streamer.core.errors import TagstreamError
 from streamer.core.events import Code, Rejected
+
+log = logging.getLogger(__name__)
 
 FETCH_UNPACKED_BYTES = 16 * 2**20  # of one fetch of one partition
 RECORD_BYTES_FAST = 2**20  # a larger record is read in Python: it could hold headers by the hundred thousand
@@ -101,6 +104,7 @@ def install(consumer: AIOKafkaConsumer) -> None:
         async def send(self, node_id: int, request: Any) -> Any:
             response = await client.send(node_id, request)
             if isinstance(request, FetchRequest):
+                _tell_gone(request, response)
                 fetched[node_id] = {
                     TopicPartition(topic, part[0]): part[-1] for topic, parts in response.topics for part in parts
                 }
@@ -116,6 +120,19 @@ def install(consumer: AIOKafkaConsumer) -> None:
 
     fetcher._client = Client()
     fetcher._proc_fetch_request = process_then_replace
+
+
+def _tell_gone(request: Any, response: Any) -> None:
+    """Records that were deleted before they were read are lost; aiokafka goes on and says so to nobody."""
+    asked = {(topic, part[0]): part[1] for topic, parts in request.topics for part in parts}
+    for topic, parts in response.topics:
+        for part in parts:
+            if part[1] == OffsetOutOfRangeError.errno:
+                log.error(
+                    "%s/%d holds nothing at offset %s any more: retention has deleted what was not read yet, or the "
+                    "log was cut short; reading goes on with the oldest record that is there",
+                    *(topic, part[0], asked.get((topic, part[0]))),
+                )
 
 
 class BatchReader:

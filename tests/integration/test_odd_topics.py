@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewTopic, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from ops.kafka_io import read_topic
@@ -43,6 +43,24 @@ def test_an_offset_committed_beyond_the_end_is_taken_back(stream: Stream):
     (worker,) = stream.start("only")
     eventually(lambda: worker.metrics().get("tagstream_tracks_in_total") == count, 20, "all done", worker.metrics)
     eventually(lambda: sum(committed(stream).values()) == count, 10, "all committed", lambda: committed(stream))
+
+
+def test_what_retention_deleted_unread_is_told(stream: Stream):
+    """It is lost, and nobody but the worker can know: the lag goes to nought all the same."""
+    stream.load(400).finish()
+    committed(stream, commit=1)
+    partition = TopicPartition(stream.settings.topic_probabilities, 0)
+
+    async def delete() -> None:
+        async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
+            await admin.delete_records({partition: RecordsToDelete(before_offset=50)})
+
+    asyncio.run(delete())
+    (worker,) = stream.start("only")
+    stream.settle()
+    told = [line for line in worker.log().splitlines() if "retention has deleted" in line]
+    assert len(told) == 1, "told once, for the partition that lost something"
+    assert f"{partition.topic}/0 holds nothing at offset 1 any more" in told[0]
 
 
 async def produce(stream: Stream, *events: tuple[bytes, bytes], **options: object) -> None:
