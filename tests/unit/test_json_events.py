@@ -218,3 +218,10 @@ def test_a_decoder_goes_on_after_every_bad_event():
             assert kept.code
         assert decoder._fast(b"T-1", good, row) == "T-1"
         assert row.tolist() == ROW
+
+
+def test_a_huge_key_is_refused_at_once():
+    began_s = time.process_time()
+    why = schema.explain(b"\xff" * (30 << 20), json.dumps(event()).encode(), LAYOUT)
+    assert why is not None and why.code is Code.KEY_MISMATCH
+    assert time.process_time() - began_s < 1.0
