@@ -48,13 +48,14 @@ def lines_of(letter: Letter) -> list[str]:
     lines = [
         f"{letter.place}  attempt {letter.attempt}",
         f"  reason   {letter.code}" + (f" at {letter.field}" if letter.field else ""),
-        f"           {letter.added.get('error.message', '')}",
         f"  source   {letter.added.get('source') or '(unknown)'}",
         f"  worker   {letter.added.get('worker') or '(unknown)'}, {when}",
         f"  key      {'(none)' if record.key is None else record.key.decode('utf-8', 'backslashreplace')}",
     ]
     lines += [f"  header   {name}: {text_of(value)}" for name, value in letter.original]
-    return [_clip(printable(line)) for line in lines] + ["", *_value_lines(letter)]
+    shown = [_clip(printable(line)) for line in lines]
+    shown.insert(2, f"           {printable(letter.added.get('error.message', ''))}")  # whole: 500 characters at most
+    return [*shown, "", *_value_lines(letter)]
 
 
 def _value_lines(letter: Letter) -> list[str]:

@@ -17,6 +17,7 @@ from streamer.settings import Settings
 from streamer.watchdog import Consumer, Watchdog
 
 HEARTBEAT_S = 1.0
+SILENT_S = 8.0  # without an answer of Kafka's to the watchdog: two looks that timed out
 
 
 class Condition:
@@ -73,7 +74,9 @@ class Condition:
         return {} if self.consumer is None else self.consumer.standings()
 
     def _connected(self) -> bool:
-        return self.consumer is not None and self.consumer.connected()
+        """Whether the group's coordinator is known, and Kafka has answered the watchdog lately."""
+        known = self.consumer is not None and self.consumer.connected()
+        return known and self._watchdog.silent_s < SILENT_S
 
     def _paused(self) -> str:
         """Why nothing is taken in for now; empty while all is well."""
@@ -148,7 +151,7 @@ class Condition:
         yield gauge(
             "tagstream_seconds_without_progress", "Of the assigned partition that is the worst", watchdog.idle_s
         )
-        yield gauge("tagstream_kafka_up", "1 while the group's coordinator answers", float(self._connected()))
+        yield gauge("tagstream_kafka_up", "1 while Kafka answers", float(self._connected()))
         yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
         yield gauge(

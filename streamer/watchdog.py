@@ -7,6 +7,7 @@ itself when Kafka is back, and a new one could do no better.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -16,6 +17,8 @@ from streamer.core.errors import TagstreamError
 from streamer.core.stall import WORKER, Stall, StallWatch, Standing
 from streamer.pipeline import SCORER, Pipeline
 from streamer.ports import Clock
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 3.0
 LOOKS = 8  # at least so many within `stall_s`
@@ -57,6 +60,11 @@ class Watchdog:
         self._answered_at_s = clock.monotonic_s()
         self._waiting_on_kafka: set[int] = set()  # partitions that cannot move, by Kafka's own word
 
+    @property
+    def silent_s(self) -> float:
+        """How long Kafka has not answered."""
+        return self._clock.monotonic_s() - self._answered_at_s
+
     async def run(self, consumer: Consumer, pipeline: Pipeline, served: Callable[[], int]) -> None:
         """Look until it is cancelled.
 
@@ -69,10 +77,16 @@ class Watchdog:
             Stalled: something stands still for `stall_s`, and Kafka is there.
             TagstreamError: a right is missing.
         """
+        self._answered_at_s = self._clock.monotonic_s()
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._stall_s / LOOKS))
             self._look = await consumer.look()
+            was = self.reason
             await self._judge(consumer, pipeline, served())
+            if self.reason and not was:
+                log.warning("not ready: %s", self.reason)
+            elif was and not self.reason:
+                log.warning("ready again: it moves")
 
     async def _judge(self, consumer: Consumer, pipeline: Pipeline, served: int) -> None:
         now_s = self._clock.monotonic_s()
@@ -108,7 +122,7 @@ class Watchdog:
 
     def _away(self, now_s: float) -> str:
         away_s = now_s - self._answered_at_s
-        return f"Kafka does not answer since {away_s:.0f} s" if away_s >= self._stall_s / 2 else ""
+        return f"Kafka has not answered for {away_s:.0f} s" if away_s >= self._stall_s / 2 else ""
 
     async def _kafkas_fault(self, overdue: list[Stall], consumer: Consumer, pipeline: Pipeline) -> bool:
         """Whether what is waited for is something that Kafka, by its own word, cannot do now."""
@@ -137,7 +151,7 @@ class Watchdog:
         waits = pipeline.waiting_for(stall.partition)
         if waits is not None:
             what, since_s = waits
-            return f"it waits for {what} since {self._clock.monotonic_s() - since_s:.0f} s"
+            return f"it has waited for {what} for {self._clock.monotonic_s() - since_s:.0f} s"
         standing = stall.standing
         if standing.queued:
             return "what was fetched waits in the channel, and nobody takes it"

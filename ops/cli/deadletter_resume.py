@@ -28,6 +28,8 @@ def resume(
             stdout_console.print(f"worker {name} has gone on{again}", markup=False)
     if not workers:
         note("No worker is paused.")
+    if any(one.paused for one in workers.values()):
+        note("Mend what sends them; or start workers with TAGSTREAM_BREAKER_SHARE=1 to let all of them through.")
     standing = [name for name, one in workers.items() if not one.resumed]
     if standing:
         raise OpsError(f"not resumed within {timeout:g} s: {', '.join(standing)}.")

@@ -3,6 +3,7 @@
 Command modules import torch, Faust and the like inside their functions, so `tagstream --help` stays quick.
 """
 
+import os
 import sys
 
 import typer
@@ -23,6 +24,7 @@ from ops.cli import (
     train,
     worker,
 )
+from ops.cli.output import note
 from ops.errors import OpsError
 from streamer.core.errors import TagstreamError
 
@@ -47,6 +49,16 @@ app.command("train", epilog=train.TRAIN_EPILOG)(train.train)
 app.command("evaluate", epilog=train.EVALUATE_EPILOG)(train.evaluate)
 app.command("score", epilog=score.EPILOG)(score.score)
 app.add_typer(models.app, name="models")
+
+
+@app.callback()
+def _tell_misspelt_settings(context: typer.Context) -> None:
+    """A setting that is none would be ignored without a word. (The worker has a log for it.)"""
+    if context.invoked_subcommand != "worker" and any(name.startswith("TAGSTREAM_") for name in os.environ):
+        from streamer.settings import misspelt_variables
+
+        for told in misspelt_variables(os.environ):
+            note(told)
 
 
 def main() -> None:

@@ -202,12 +202,3 @@ async def inspect_topics(
     """
     topics = await read_topics(settings, looking_rights(settings) if rights is None else rights)
     return topics, find_problems(settings, topics)
-
-
-async def check_topics(settings: Settings) -> list[str]:
-    """The problems under which a worker must not start; empty where it may.
-
-    Weaker ones (an uncompacted output, an input that takes no bulk messages) are `tagstream topics check`'s.
-    """
-    _, problems = await inspect_topics(settings)
-    return [str(problem) for problem in problems if problem.fatal]

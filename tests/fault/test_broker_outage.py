@@ -60,7 +60,7 @@ def test_sigterm_while_the_broker_is_away(own_services: OwnServices, services: S
         kafka.brokers[0].kill()
         killed = time.monotonic()
         eventually(lambda: worker.health().get("kafka") == "down", 15, "health says so", worker.health)
-        away = "Kafka does not answer since"
+        away = "Kafka has not answered for"
         eventually(lambda: away in str(worker.health().get("stalled")), 30, "it is not ready", worker.health)
         assert worker.health()["ready"] is False
         eventually(lambda: time.monotonic() > killed + 2 * STALL_S, 3 * STALL_S, "the stall's time is over, twice")

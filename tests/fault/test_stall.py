@@ -79,7 +79,7 @@ class Scene:
     def said(self) -> str:
         """The one line with which it ended."""
         lines = [json.loads(line) for line in self.worker.log().splitlines()]
-        (line,) = [line["message"] for line in lines if "stalled:" in line["message"]]
+        (line,) = [line["message"] for line in lines if "cannot go on: stalled:" in line["message"]]
         assert not any("traceback" in one for one in lines), self.worker.log()[-3000:]
         return line
 
@@ -157,7 +157,7 @@ async def transactions(stream: Stream) -> None:
 
 def test_a_hung_scorer_ends_the_worker(scenes: dict[str, Scene]):
     said = scenes["hung"].ending.result()
-    assert "waits for the scorer since" in said and "with a lag of" in said, said
+    assert "has waited for the scorer for" in said and "with a lag of" in said, said
     print(said)
 
 

@@ -25,7 +25,8 @@ def main() -> int:
     size = Size(asked.brokers, asked.workers, asked.rate)
     runs: list[Run] = []
     for seed in range(asked.seed, asked.seed + asked.seeds):
-        runs.append(run_seed(seed, asked.minutes / asked.seeds, size, kinds, asked.folder / str(seed)))
+        minutes, folder = asked.minutes / asked.seeds, asked.folder / str(seed)
+        runs.append(run_seed(seed, minutes, size, kinds, folder, alone=asked.alone))
         if asked.seeds > 1:
             write_summary(runs, asked.folder)
     failed = [run for run in runs if run.failure]
@@ -43,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300, help="events a second")
     parser.add_argument("--only", default="", help="these kinds of faults, separated by commas")
+    parser.add_argument("--alone", action="store_true", help="one fault at a time, so that recovery from each is told")
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     return parser.parse_args()
 

@@ -23,12 +23,19 @@ WORLD = "world"  # the folder of brokers, Redis, workers and models, deleted aft
 
 
 def run_seed(
-    seed: int, minutes: float, size: Size, kinds: Sequence[str], folder: Path, schedule: list[Entry] | None = None
+    seed: int,
+    minutes: float,
+    size: Size,
+    kinds: Sequence[str],
+    folder: Path,
+    schedule: list[Entry] | None = None,
+    *,
+    alone: bool = False,
 ) -> Run:
     """Do it, and write the report; what went wrong is in `failure`, not raised."""
     chosen = [BY_NAME[name].kind for name in kinds]
-    schedule = make_schedule(seed, minutes * 60, chosen, size.brokers) if schedule is None else schedule
-    run = Run(seed, minutes, size, schedule, _command(seed, minutes, size, kinds))
+    schedule = make_schedule(seed, minutes * 60, chosen, size.brokers, alone=alone) if schedule is None else schedule
+    run = Run(seed, minutes, size, schedule, _command(seed, minutes, size, kinds, alone))
     folder = folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -80,12 +87,14 @@ def _note_failure(run: Run, error: Exception, world: World, folder: Path) -> Non
     (folder / "failure.txt").write_text(traceback.format_exc() + f"\nworkers: {world.workers_say()}\n")
 
 
-def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str]) -> str:
+def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], alone: bool) -> str:
     usual = Size()
     parts = ["make", "chaos", f"MINUTES={minutes:g}", f"SEED={seed}"]
     more = [f"--{name} {value:g}" for name, value, other in (
         ("brokers", size.brokers, usual.brokers), ("workers", size.workers, usual.workers),
         ("rate", size.rate, usual.rate)) if value != other]  # fmt: skip
+    if alone:
+        more.append("--alone")
     if list(kinds) != list(BY_NAME):
         more.append(f"--only {shlex.quote(','.join(kinds))}")
     return " ".join([*parts, *([f"ARGS={shlex.quote(' '.join(more))}"] if more else [])])

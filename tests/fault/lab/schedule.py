@@ -41,14 +41,19 @@ class Entry:
         return asdict(self)
 
 
-def make_schedule(seed: int, duration_s: float, kinds: Sequence[Kind], brokers: int) -> list[Entry]:
-    """Rounds of one to three faults with quiet in between; each kind once before any comes a second time."""
+def make_schedule(
+    seed: int, duration_s: float, kinds: Sequence[Kind], brokers: int, *, alone: bool = False
+) -> list[Entry]:
+    """Rounds of one to three faults with quiet in between; each kind once before any comes a second time.
+
+    `alone`: rounds of one, so that recovery from each can be told.
+    """
     rng = random.Random(seed)
     bag = _Bag(rng, seed, [kind for kind in kinds if kind.brokers <= brokers])
     entries: list[Entry] = []
     round_s = FIRST_FAULT_S
     while True:
-        chosen = bag.take(rng.choice(FAULTS_IN_A_ROUND))
+        chosen = bag.take(1 if alone else rng.choice(FAULTS_IN_A_ROUND))
         new = [_entry(rng, kind, round_s, first=index == 0) for index, kind in enumerate(chosen)]
         ends_s = max(entry.at_s + entry.duration_s + kind.heal_s for entry, kind in zip(new, chosen, strict=True))
         if ends_s + CALM_END_S > duration_s:
