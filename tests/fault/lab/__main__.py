@@ -18,7 +18,7 @@ from tests.fault.lab.world import Size
 def main() -> int:
     """Run what the command line asks for."""
     asked = _arguments()
-    kinds = asked.only.split(",") if asked.only else list(BY_NAME)
+    kinds = asked.only.split(";") if asked.only else list(BY_NAME)
     if unknown := [name for name in kinds if name not in BY_NAME]:
         print(f"chaos: there is no fault {unknown[0]!r}; there are: {', '.join(BY_NAME)}", file=sys.stderr)
         return 2
@@ -43,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300, help="events a second")
-    parser.add_argument("--only", default="", help="these kinds of faults, separated by commas")
+    parser.add_argument("--only", default="", help="these kinds of faults, separated by semicolons")
     parser.add_argument("--alone", action="store_true", help="one fault at a time, so that recovery from each is told")
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     return parser.parse_args()

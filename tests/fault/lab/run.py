@@ -96,7 +96,7 @@ def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], alone:
     if alone:
         more.append("--alone")
     if list(kinds) != list(BY_NAME):
-        more.append(f"--only {shlex.quote(','.join(kinds))}")
+        more.append(f"--only {shlex.quote(';'.join(kinds))}")
     return " ".join([*parts, *([f"ARGS={shlex.quote(' '.join(more))}"] if more else [])])
 
 
