@@ -7,7 +7,7 @@ reading never joins a consumer group, so looking at a topic cannot disturb who c
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import numpy as np
 import orjson
@@ -205,6 +205,20 @@ async def topic_ranges(settings: Settings, topic: str, since_ms: int | None = No
     return {tp.partition: range(starts[tp], ends[tp]) for tp in partitions}
 
 
+@asynccontextmanager
+async def _reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group, with the reader that no batch stops."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=MAX_POLL_RECORDS,
+    )
+    async with running(consumer, settings):
+        kafka_records.install(consumer)
+        yield consumer
+
+
 async def read_ranges(
     settings: Settings, topic: str, ranges: Mapping[int, range]
 ) -> AsyncGenerator[ConsumerRecord, None]:
@@ -216,14 +230,7 @@ async def read_ranges(
     wanted = {TopicPartition(topic, number): mine for number, mine in ranges.items() if mine}
     if not wanted:
         return
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_poll_records=MAX_POLL_RECORDS,
-    )
-    async with running(consumer, settings):
-        kafka_records.install(consumer)
+    async with _reader(settings) as consumer:
         consumer.assign(list(wanted))
         for partition, mine in wanted.items():
             consumer.seek(partition, mine.start)
@@ -248,14 +255,7 @@ async def read_topic(
         TagstreamError: when Kafka cannot be reached or has no such topic.
     """
     count = await partition_count(settings, topic)
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_poll_records=MAX_POLL_RECORDS,
-    )
-    async with running(consumer, settings):
-        kafka_records.install(consumer)
+    async with _reader(settings) as consumer:
         partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         starts = await consumer.beginning_offsets(partitions)
