@@ -104,7 +104,7 @@ class Watchdog:
         late = [stall for stall in stalls if stall.idle_s >= self._stall_s / 2]
         self.idle_s = stalls[0].idle_s if stalls else 0.0
         self.stalled_partitions = sum(stall.partition != WORKER for stall in late)
-        self.reason = self._away(now_s) or (self._diagnosis(late, consumer, pipeline) if late else "")
+        self.reason = self._away() or (self._diagnosis(late, consumer, pipeline) if late else "")
         overdue = [stall for stall in stalls if stall.blamed_s >= self._stall_s]
         if overdue and not await self._kafkas_fault(overdue, consumer, pipeline):
             raise Stalled(self._diagnosis(overdue, consumer, pipeline))
@@ -120,9 +120,8 @@ class Watchdog:
                 found[partition] = replace(standing, queued=False)
         return found
 
-    def _away(self, now_s: float) -> str:
-        away_s = now_s - self._answered_at_s
-        return f"Kafka has not answered for {away_s:.0f} s" if away_s >= self._stall_s / 2 else ""
+    def _away(self) -> str:
+        return f"Kafka has not answered for {self.silent_s:.0f} s" if self.silent_s >= self._stall_s / 2 else ""
 
     async def _kafkas_fault(self, overdue: list[Stall], consumer: Consumer, pipeline: Pipeline) -> bool:
         """Whether what is waited for is something that Kafka, by its own word, cannot do now."""
