@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from streamer.core.batch import WITHDRAWN, MicroBatch, RecordBatch, Span
 from streamer.core.breaker import Breaker
 from streamer.core.decide import decide, tag_classes
+from streamer.core.errors import TagstreamError
 from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import (
@@ -119,6 +120,7 @@ class Pipeline:
         self._breaker = breaker
         self._most_held_bytes = max(LEAST_HELD_BYTES, settings.batch_max * HELD_BYTES_A_TRACK)
         self._watermarks: dict[int, Watermark] = {}
+        self._taken: dict[int, tuple[int, int]] = {}  # by partition: the epoch, and the offset after what came last
         self._free: asyncio.Queue[MicroBatch] = asyncio.Queue()
         for _ in range(IN_FLIGHT_MICRO_BATCHES):
             self._free.put_nowait(MicroBatch(settings.batch_max, layout.n_inputs))
@@ -156,6 +158,8 @@ class Pipeline:
             if batch.epoch != self.epoch or self.failed.done():
                 self._close_if_empty()
                 return
+            if start == 0:
+                self._check_it_follows(batch)
             stop = min(len(batch.records), start + self._open.room)
             self._decode(self._open, batch.partition, batch.records[start:stop])
             start = stop
@@ -164,6 +168,16 @@ class Pipeline:
             elif self._linger is None:
                 self._linger = asyncio.get_running_loop().call_later(self._settings.linger_s, self._dispatch_or_fail)
             await asyncio.sleep(0)  # polls, swaps and acknowledgements get their turn between micro-batches
+
+    def _check_it_follows(self, batch: RecordBatch) -> None:
+        """Between the consumer and here lies Faust's channel: a batch that was lost in it must not be committed over."""
+        here = self._taken.get(batch.partition)
+        if batch.follows is not None and here != (batch.epoch, batch.follows):
+            raise TagstreamError(
+                f"records of partition {batch.partition} before offset {batch.follows} were fetched and lost on their "
+                "way through this worker; they are delivered again"
+            )
+        self._taken[batch.partition] = batch.epoch, batch.records[-1].offset + 1
 
     async def _while_paused(self, batch: RecordBatch) -> None:
         """Wait until the circuit is closed; an epoch that ends meanwhile keeps no one waiting."""

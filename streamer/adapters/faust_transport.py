@@ -107,12 +107,14 @@ class BulkConsumer(driver.Consumer):
                 raise
 
     async def _hand_all_over(self, epoch: int, records: Mapping[TP, Any]) -> None:
+        handed_before = dict(self._handed)
         self._handed.update({tp.partition: batch[-1].offset + 1 for tp, batch in records.items()})
         self._handing = True
         try:
             for tp, batch in records.items():
                 if self.intake is not None and epoch == self.intake.epoch and not self._given_up:
-                    await self._hand_over(RecordBatch(epoch, tp.partition, batch))
+                    follows = handed_before.get(tp.partition)
+                    await self._hand_over(RecordBatch(epoch, tp.partition, batch, follows))
         finally:
             self._handing = False
 
@@ -198,6 +200,14 @@ class BulkConsumer(driver.Consumer):
         return beyond if of == mark else -1
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """As Faust's, and the flow stands still until it has found where to read from.
+
+        Faust stops it as partitions are taken away, and so not where there were none: what was fetched of the new
+        ones before it was ready went into the channel, and Faust empties that when it is.
+        """
+        if self.flow_active:
+            self.stop_flow()
+            self.app.flow_control.suspend()
         found = max((tp.partition for tp in assigned), default=0) + 1
         if found > self.made_partitions:
             self._end(

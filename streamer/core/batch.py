@@ -23,6 +23,7 @@ class RecordBatch:
     epoch: int
     partition: int
     records: Sequence[Record]
+    follows: int | None = None  # the offset after the batch before it; None where it is its epoch's first
 
 
 @dataclass(slots=True)

@@ -1,7 +1,13 @@
-"""A network that failed just as a worker joined: what it could not learn of its topic then, it asks for again.
+"""A worker that has no partitions at first, and then gets some: it must learn of them, and lose nothing of them.
+
+A network that failed just as a worker joined: what it could not learn of its topic then, it asks for again.
 
 aiokafka looks again only after its metadata's age, five minutes by default; a leader of the group that does not know
 the topic gives nobody any partition for that long, with all of them connected. (Seen by the laboratory.)
+
+Its first records arrive while Faust still gets ready: it had nothing to let go of before, so Faust let its flow go on,
+and emptied the channel, with them in it, once it was ready. (Seen by this test on a busy machine; the pause makes it
+happen each time.)
 """
 
 import sys
@@ -15,15 +21,21 @@ pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 LEARNT_WITHIN_S = 40.0  # the watchdog ends a worker without partitions after 60
 
-# When it first has to share out the topic, it does not know it, and nothing is under way that would tell it.
+# When it first has to share out the topic, it does not know it, and nothing is under way that would tell it. And there
+# is a pause between the moment from which it can read its partitions and the one from which Faust lets it, which what
+# it reads of them spends in the channel.
 UNLUCKY_WORKER = """
+import asyncio
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from streamer.adapters.faust_transport import BulkConsumer
 from streamer.agents import run_worker
+from streamer.pipeline import Pipeline
 from streamer.settings import load_settings
 
 settings = load_settings()
 share_out = GroupCoordinator._perform_assignment
-shared = []
+perform_seek, feed = BulkConsumer.perform_seek, Pipeline.feed
+shared, fed = [], []
 
 async def unlucky(self, response):
     if not shared:
@@ -31,7 +43,19 @@ async def unlucky(self, response):
     shared.append(response)
     return await share_out(self, response)
 
+async def slow(self):
+    await perform_seek(self)
+    await asyncio.sleep(2)
+
+async def late(self, batch):
+    if not fed:
+        fed.append(batch)
+        await asyncio.sleep(4)
+    await feed(self, batch)
+
+Pipeline.feed = late
 GroupCoordinator._perform_assignment = unlucky
+BulkConsumer.perform_seek = slow
 run_worker(settings)
 """
 

@@ -5,6 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
+from streamer.core.batch import RecordBatch
+from streamer.core.errors import TagstreamError
 from tests.fakes import FakeRecord, Refusal, a_while, until
 from tests.pipeline_bench import DEAD, SCORES, TAGS, Bench, bench
 
@@ -47,6 +49,25 @@ async def test_a_scorer_that_gives_something_else(scores):
         await b.feed(0, *b.tracks(2))
         assert "expected float16 of shape (2, 3)" in str(await failure(b))
         await assert_nothing_more_goes_out(b, {})
+
+
+async def test_a_record_batch_that_was_lost_on_its_way_here():
+    async with bench(batch_max=2, linger_s=0.001) as b:
+        first, _lost, third = ([FakeRecord(at, f"T-{at} 0.5".encode())] for at in (10, 11, 12))
+        await b.pipeline.feed(RecordBatch(b.pipeline.epoch, 0, first))
+        await until(lambda: b.committable() == {0: 11})
+        with pytest.raises(TagstreamError, match="records of partition 0 before offset 12 were fetched and lost"):
+            await b.pipeline.feed(RecordBatch(b.pipeline.epoch, 0, third, follows=12))
+        await failure(b)
+        await assert_nothing_more_goes_out(b, {0: 11})
+
+
+async def test_the_first_record_batch_that_was_lost_on_its_way_here():
+    async with bench(batch_max=2, linger_s=0.001) as b:
+        await b.pipeline.feed(RecordBatch(b.pipeline.epoch, 0, [FakeRecord(11, b"T-1 0.5")]))
+        await b.pipeline.drain(1)  # ends the epoch: what this one took is no predecessor of the next one's
+        with pytest.raises(TagstreamError, match="before offset 12"):
+            await b.pipeline.feed(RecordBatch(b.pipeline.epoch, 0, [FakeRecord(12, b"T-1 0.5")], follows=12))
 
 
 async def test_no_model_at_all():
