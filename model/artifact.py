@@ -253,7 +253,10 @@ class _Unfilled(TorchFunctionMode):
 def _check_sizes(config: NetworkConfig) -> None:
     for name, value in asdict(config).items():
         usual = getattr(NetworkConfig, name)
-        if isinstance(usual, int) and not (type(value) is int and 0 <= value <= SIZE_MAX):
+        if isinstance(usual, bool):
+            if type(value) is not bool:
+                raise ValueError(f"{name} is {str(value)[:40]}, neither true nor false")
+        elif isinstance(usual, int) and not (type(value) is int and 0 <= value <= SIZE_MAX):
             raise ValueError(f"{name} is {str(value)[:40]}, not a number up to {SIZE_MAX}")
         if isinstance(usual, float) and not (type(value) in (int, float) and math.isfinite(value)):
             raise ValueError(f"{name} is {str(value)[:40]}, not a finite number")

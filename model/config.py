@@ -29,6 +29,7 @@ class TrainingConfig:
     mixup: float = 0.4  # Beta parameter of the mix of two tracks; 0 for none
     folds: int = 4  # by artist, for out-of-fold scores
     smoothings: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)  # tried for the thresholds, chosen out of fold
+    fall_back: bool = True  # serve the upstream where out of fold the network is no better
     bf16: bool = True  # bfloat16 autocast where the CPU has it
 
 

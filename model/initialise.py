@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model import reservoir
-from model.network import NetworkConfig, OwnLogit, Rescorer, build
+from model.network import NetworkConfig, OwnFrequency, OwnLogit, Rescorer, build
 from model.thresholds import shift_to_prevalence
 from model.vocabulary import Vocabulary
 
@@ -31,12 +31,17 @@ def new_network(vocabulary: Vocabulary, config: NetworkConfig, seed: int) -> Res
 
 
 def fit_statistics(network: Rescorer, logits: torch.Tensor, labels: NDArray) -> None:
-    """Means and deviations of the clipped logits `[N, F]`; the skip starts as the calibrated upstream."""
+    """Means and deviations of the clipped logits `[N, F]`; the skip starts as the calibrated upstream.
+
+    Where the skip is left out, what stands for it starts as each tag's frequency.
+    """
     network.features.mean.copy_(logits.mean(dim=0))
     network.features.scale.copy_(1.0 / logits.std(dim=0, correction=0).clamp_min(SMALLEST_DEVIATION))
     skip = getattr(network, "skip", None)
-    if isinstance(skip, OwnLogit):
+    if isinstance(skip, OwnLogit | OwnFrequency):
         own = logits[:, : network.n_tags].numpy()
+        if isinstance(skip, OwnFrequency):
+            own = np.zeros_like(own)
         shift = shift_to_prevalence(own, labels).astype(np.float32)
         with torch.no_grad():
             skip.offset.copy_(torch.from_numpy(shift))

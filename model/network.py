@@ -33,7 +33,7 @@ class NetworkConfig:
     clip_high: float = 2.5e-4
     width: int = 64  # of a token
     heads: int = 4  # of attention; divides width
-    layers: int = 1  # encoder blocks
+    layers: int = 1  # encoder blocks; 0 for tokens that are read out as they are
     feedforward: int = 128  # hidden units of a block
     dropout: float = 0.1  # inside the encoder
     reservoir_units: int = 192  # of each class's own reservoir; 0 for none
@@ -44,6 +44,8 @@ class NetworkConfig:
     mlp_width: int = 512  # of the two hidden layers beside the encoder; 0 for no MLP
     mlp_dropout: float = 0.4
     input_dropout: float = 0.15
+    skip: bool = True  # each tag's own upstream logit is added to the output
+    linear: bool = True  # so is one linear layer over the standardised logits
 
 
 class Features(nn.Module):
@@ -115,6 +117,18 @@ class OwnLogit(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Upstream logits of all inputs `[B, F] -> [B, T]`: a tag's own column has the tag's index."""
         return logits[:, : len(self.gain)].float() * self.gain + self.offset
+
+
+class OwnFrequency(nn.Module):
+    """What stands where the skip is left out: an offset per tag, so that rare tags start as rare."""
+
+    def __init__(self, tags: int) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(tags))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """`[B, F] -> [B, T]`."""
+        return self.offset.expand(len(logits), -1)
 
 
 class Block(nn.Module):
@@ -196,9 +210,9 @@ class Tokens(Rescorer):
         self.spans = [(group.start, group.stop) for group in vocabulary.groups if group.stop > group.start]
         pools = build_reservoirs(vocabulary, config)
         self.pools = nn.ModuleDict(pools)
-        self.skip = OwnLogit(self.n_tags)
+        self.skip = OwnLogit(self.n_tags) if config.skip else OwnFrequency(self.n_tags)
         self.input_dropout = Dropout(config.input_dropout)
-        self.linear = zero_linear(self.n_inputs, self.n_tags)
+        self.linear = zero_linear(self.n_inputs, self.n_tags) if config.linear else None
         # A list's token sees its standardised logits beside its raw probabilities.
         self.embed_lists = nn.ModuleList(nn.Linear(2 * (b - a), config.width) for a, b in self.spans)
         self.embed_pools = nn.ModuleList(nn.Linear(pool.units, config.width) for pool in pools.values())
@@ -217,7 +231,9 @@ class Tokens(Rescorer):
         tokens = self._tokens(dropped, logits, standard)  # [B, K, W]
         for block in self.blocks:
             tokens = block(tokens)
-        output = self.linear(dropped) + self.readout(self.readout_dropout(self.norm(tokens).flatten(1)))
+        output = self.readout(self.readout_dropout(self.norm(tokens).flatten(1)))
+        if self.linear is not None:
+            output = output + self.linear(dropped)
         if self.mlp is not None:
             output = output + self.mlp(dropped)
         return self.skip(logits) + output.float()

@@ -81,8 +81,8 @@ def train(
     fits: dict[str, Fit] = {}
     if learns:
         scores, fits = _cross_fit(dataset, config, tell, seed)
-        candidates.append(_candidate(config.network.architecture, scores, scores, dataset, config, seed))
-    chosen = max(candidates, key=lambda candidate: candidate.weighted_f1)
+        candidates.append(candidate(config.network.architecture, scores, scores, dataset, config, seed))
+    chosen = max(candidates if config.fall_back else candidates[-1:], key=lambda one: one.weighted_f1)
 
     network, fits = _final_network(chosen, dataset, config, fits, tell, seed)
     tuned = thresholds.tune(chosen.scores, labels, [chosen.smoothing], chosen.expected)[0]
@@ -108,7 +108,7 @@ def _upstream_candidate(dataset: Dataset, config: TrainingConfig, seed: int) -> 
     logits = network.features.logits(torch.from_numpy(dataset.probabilities))[:, : network.n_tags]
     shift = thresholds.shift_to_prevalence(logits.numpy(), dataset.need_labels())
     expected = torch.sigmoid(logits + torch.from_numpy(shift).float()).numpy()
-    return _candidate("upstream", to_scores(logits), expected, dataset, config, seed)
+    return candidate("upstream", to_scores(logits), expected, dataset, config, seed)
 
 
 def _upstream_network(vocabulary: Vocabulary, config: TrainingConfig, seed: int) -> Rescorer:
@@ -118,7 +118,7 @@ def _upstream_network(vocabulary: Vocabulary, config: TrainingConfig, seed: int)
     return new_network(vocabulary, settings, seed)
 
 
-def _candidate(
+def candidate(
     name: str, scores: NDArray, expected: NDArray, dataset: Dataset, config: TrainingConfig, seed: int
 ) -> Candidate:
     """Choose the smoothing: thresholds fitted on all folds but one, counted on that one."""
@@ -212,7 +212,7 @@ def _measure(
     figures: dict[str, Any] = {
         "served": chosen.name,
         "smoothing": chosen.smoothing,
-        "cross_fitted_weighted_f1": {candidate.name: candidate.weighted_f1 for candidate in candidates},
+        "cross_fitted_weighted_f1": {one.name: one.weighted_f1 for one in candidates},
         "out_of_fold": metrics.summary(dataset.need_labels(), chosen.scores, tuned),
     }
     labels, scores = dataset.need_labels(), chosen.scores
