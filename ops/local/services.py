@@ -7,7 +7,7 @@ with start_services(data_dir=folder, die_with_parent=True) as services:
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,14 +103,20 @@ def plan_services(
 
 
 def make_services(
-    data_dir: Path, nodes: Sequence[Node], cluster_id: str, redis_port: int | None, *, die_with_parent: bool
+    data_dir: Path,
+    nodes: Sequence[Node],
+    cluster_id: str,
+    redis_port: int | None,
+    *,
+    die_with_parent: bool,
+    broker_settings: Mapping[str, object] = {},
 ) -> Services:
-    """Handles on services at known ports; nothing runs yet."""
+    """Handles on services at known ports; nothing runs yet. `broker_settings` win over our own."""
     services = Services()
     for node in nodes:
         broker = KafkaBroker(
             folder=data_dir / f"kafka-{node.node_id}", node=node, nodes=nodes, cluster_id=cluster_id,
-            die_with_parent=die_with_parent,
+            die_with_parent=die_with_parent, overrides=broker_settings,
         )  # fmt: skip
         services.brokers.append(broker)
     services.kafka_bootstrap = ",".join(broker.bootstrap for broker in services.brokers)

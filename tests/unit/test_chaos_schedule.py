@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.fault.lab.faults import ALL, BY_NAME
-from tests.fault.lab.schedule import CALM_END_S, FIRST_FAULT_S, make_schedule
+from tests.fault.lab.schedule import CALM_END_S, FIRST_FAULT_S, PACES, make_schedule
 
 KINDS = [fault.kind for fault in ALL]
 SEEDS = range(1, 31)
@@ -20,9 +20,17 @@ def test_names_are_unique():
     assert len(BY_NAME) == len(ALL)
 
 
+def test_alone_is_alone_and_dense_is_dense():
+    alone, dense = (make_schedule(7, 600, KINDS, 3, PACES[pace]) for pace in ("alone", "dense"))
+    ends = [entry.at_s + entry.duration_s for entry in alone]
+    assert all(entry.at_s > end for entry, end in zip(alone[1:], ends, strict=False))
+    assert len(dense) > 3 * len(alone)
+
+
+@pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_never_two_in_each_others_way(seed: int):
-    entries = make_schedule(seed, 600, KINDS, 3)
+def test_never_two_in_each_others_way(seed: int, pace: str):
+    entries = make_schedule(seed, 600, KINDS, 3, PACES[pace])
     for index, one in enumerate(entries):
         for other in entries[index + 1 :]:
             apart = other.at_s > one.at_s + one.duration_s or one.at_s > other.at_s + other.duration_s

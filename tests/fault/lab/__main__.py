@@ -12,6 +12,7 @@ from ops.errors import OpsError
 from tests.fault.lab.faults import BY_NAME
 from tests.fault.lab.report import Run, write_summary
 from tests.fault.lab.run import run_seed
+from tests.fault.lab.schedule import PACES
 from tests.fault.lab.world import Size
 
 
@@ -26,7 +27,7 @@ def main() -> int:
     runs: list[Run] = []
     for seed in range(asked.seed, asked.seed + asked.seeds):
         minutes, folder = asked.minutes / asked.seeds, asked.folder / str(seed)
-        runs.append(run_seed(seed, minutes, size, kinds, folder, alone=asked.alone))
+        runs.append(run_seed(seed, minutes, size, kinds, folder, asked.pace))
         if asked.seeds > 1:
             write_summary(runs, asked.folder)
     failed = [run for run in runs if run.failure]
@@ -44,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300, help="events a second")
     parser.add_argument("--only", default="", help="these kinds of faults, separated by semicolons")
-    parser.add_argument("--alone", action="store_true", help="one fault at a time, so that recovery from each is told")
+    parser.add_argument("--pace", choices=list(PACES), default="usual", help="alone: so that each recovery is told")
     parser.add_argument("--folder", type=Path, default=Path("build/chaos"))
     return parser.parse_args()
 

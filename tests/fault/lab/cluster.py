@@ -1,20 +1,24 @@
-"""Moving partition leaders to other brokers, as an operator's tools do: another order of the copies, then an election.
+"""What an operator does to a running cluster: moves partition leaders to other brokers, takes a right away.
 
-aiokafka knows no leader election, so that request (KIP-460, version 1) is spelled here.
+Leaders move by another order of the copies and then an election. aiokafka knows no leader election, so that request
+(KIP-460, version 1) is spelled here.
 """
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
-from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
+from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest, CreateAclsRequest, DeleteAclsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
 from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_rights import Operation
 from streamer.settings import Settings
 
 TIMEOUT_MS = 10_000
 PREFERRED = 0
+TOPIC, LITERAL, EVERYBODY, EVERYTHING, DENY, ALLOW = 2, 3, "User:*", 2, 2, 3  # as the protocol's ACLs have them
 
 
 class ElectLeadersResponse_v1(Response):
@@ -74,3 +78,28 @@ async def _move(settings: Settings, by: int) -> None:
 
 def _turned(replicas: Sequence[int], by: int) -> list[int]:
     return [*replicas[by % len(replicas) :], *replicas[: by % len(replicas)]]
+
+
+def deny_write(settings: Settings, topic: str, host: str) -> None:
+    """Take from whoever comes from `host` the right to write to a topic."""
+    # Where there is any rule for a topic, what is not allowed is denied: so everything is, to everybody, first.
+    asyncio.run(_rule(settings, CreateAclsRequest, [_allowed(topic), _denied(topic, host)]))
+
+
+def allow_write(settings: Settings, topic: str, host: str) -> None:
+    """Give it back."""
+    asyncio.run(_rule(settings, DeleteAclsRequest, [_denied(topic, host), _allowed(topic)]))
+
+
+def _allowed(topic: str) -> tuple[object, ...]:
+    return TOPIC, topic, LITERAL, EVERYBODY, "*", EVERYTHING, ALLOW
+
+
+def _denied(topic: str, host: str) -> tuple[object, ...]:
+    return TOPIC, topic, LITERAL, EVERYBODY, host, int(Operation.WRITE), DENY
+
+
+async def _rule(settings: Settings, request: Any, rules: Sequence[tuple[object, ...]]) -> None:
+    async with running(Admin(**client_options(settings)), settings) as admin:
+        for rule in rules:
+            await admin._send_request(request(*rule))

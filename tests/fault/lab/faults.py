@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ops.local.process import wait_until
-from tests.fault.lab.cluster import move_leaders
+from tests.fault.lab.cluster import allow_write, deny_write, move_leaders
 from tests.fault.lab.lab_worker import write_control
 from tests.fault.lab.poison import poison_events
 from tests.fault.lab.schedule import Kind
-from tests.fault.lab.world import SIGTERM_S, Slot, World
+from tests.fault.lab.world import SIGTERM_S, WORKERS_HOST, Slot, World
 
 SLOTS = {"slot": tuple(range(12))}  # modulo the number of workers
 NODES = {"node": tuple(range(3))}  # modulo the number of brokers
@@ -418,12 +418,24 @@ class OutputRefused(Fault):
         world.set_topic_config(world.stream.settings.topic_tags, TAG_CONFIG | durable | more)
 
 
+class WriteRightRevoked(Fault):
+    """Workers end by name, with nothing committed that was not written, and are back when they have it again."""
+
+    kind = kind("right to write decisions revoked", "topics", 6, 10, heal_s=8)
+
+    def inject(self, world, how):
+        deny_write(world.stream.settings, world.stream.settings.topic_tags, WORKERS_HOST)
+
+    def heal(self, world, how):
+        allow_write(world.stream.settings, world.stream.settings.topic_tags, WORKERS_HOST)
+
+
 ALL: tuple[type[Fault], ...] = (
     WorkerKilled, WorkerTerminated, Zombie, ShortFreeze, WorkerJoins, WorkerLeaves, AllWorkersKilled,
     BrokerKilled, BrokerStopped, BrokerFrozen, BrokerGone, TwoBrokersGone, LeadersMoved,
     KafkaCut, KafkaSilent, KafkaSlow, AllKafkaCut, RedisCut, RedisSilent, RedisSlow,
     RedisKilled, RedisFrozen, RedisEmptied, RedisOlder,
     ModelSwitched, ModelCorrupted, ThresholdsEdited, ThresholdsInvalid,
-    ScorerRaises, ScorerOutOfMemory, ScorerSlow, Poison, OutputRefused,
+    ScorerRaises, ScorerOutOfMemory, ScorerSlow, Poison, OutputRefused, WriteRightRevoked,
 )  # fmt: skip
 BY_NAME = {fault.kind.name: fault for fault in ALL}

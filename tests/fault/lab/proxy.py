@@ -10,10 +10,10 @@ CHUNK_BYTES = 256 * 1024
 
 
 class Proxy:
-    """Passes what comes to `port` on to `target_port`. Its methods may be called from any thread."""
+    """Passes what comes to `port` on to `target_port`, as if from `host`. Call its methods from any thread."""
 
-    def __init__(self, port: int, target_port: int) -> None:
-        self.port, self.target_port = port, target_port
+    def __init__(self, port: int, target_port: int, host: str = "127.0.0.1") -> None:
+        self.port, self.target_port, self.host = port, target_port, host
         self._delay_s = 0.0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
         try:
-            there, onward = await asyncio.open_connection("127.0.0.1", self.target_port)
+            there, onward = await asyncio.open_connection("127.0.0.1", self.target_port, local_addr=(self.host, 0))
         except OSError:
             return  # as refused
         pumps = [asyncio.ensure_future(self._pump(*ends)) for ends in ((reader, onward), (there, writer))]

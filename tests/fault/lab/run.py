@@ -13,7 +13,7 @@ from tests.fault.lab import report, timeline
 from tests.fault.lab.faults import BY_NAME
 from tests.fault.lab.nemesis import Nemesis
 from tests.fault.lab.report import Run
-from tests.fault.lab.schedule import Entry, make_schedule
+from tests.fault.lab.schedule import PACES, make_schedule
 from tests.fault.lab.watch import Watch
 from tests.fault.lab.world import Size, World
 from tests.harness import eventually
@@ -28,14 +28,12 @@ def run_seed(
     size: Size,
     kinds: Sequence[str],
     folder: Path,
-    schedule: list[Entry] | None = None,
-    *,
-    alone: bool = False,
+    pace: str = "usual",
 ) -> Run:
     """Do it, and write the report; what went wrong is in `failure`, not raised."""
     chosen = [BY_NAME[name].kind for name in kinds]
-    schedule = make_schedule(seed, minutes * 60, chosen, size.brokers, alone=alone) if schedule is None else schedule
-    run = Run(seed, minutes, size, schedule, _command(seed, minutes, size, kinds, alone))
+    schedule = make_schedule(seed, minutes * 60, chosen, size.brokers, PACES[pace])
+    run = Run(seed, minutes, size, schedule, _command(seed, minutes, size, kinds, pace))
     folder = folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -87,14 +85,14 @@ def _note_failure(run: Run, error: Exception, world: World, folder: Path) -> Non
     (folder / "failure.txt").write_text(traceback.format_exc() + f"\nworkers: {world.workers_say()}\n")
 
 
-def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], alone: bool) -> str:
+def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], pace: str) -> str:
     usual = Size()
     parts = ["make", "chaos", f"MINUTES={minutes:g}", f"SEED={seed}"]
     more = [f"--{name} {value:g}" for name, value, other in (
         ("brokers", size.brokers, usual.brokers), ("workers", size.workers, usual.workers),
         ("rate", size.rate, usual.rate)) if value != other]  # fmt: skip
-    if alone:
-        more.append("--alone")
+    if pace != "usual":
+        more.append(f"--pace {pace}")
     if list(kinds) != list(BY_NAME):
         more.append(f"--only {shlex.quote(';'.join(kinds))}")
     return " ".join([*parts, *([f"ARGS={shlex.quote(' '.join(more))}"] if more else [])])

@@ -8,10 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 FIRST_FAULT_S = 4.0  # the stream is seen without faults first
-QUIET_S = (8.0, 14.0)  # after each round: recovery is measured here
 CALM_END_S = 6.0
 PART = 7  # how many kinds further the next seed begins
-FAULTS_IN_A_ROUND = (1, 1, 1, 2, 2, 3)  # drawn from: half of the rounds have more than one
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How close together faults come."""
+
+    quiet_s: tuple[float, float]  # after each round: recovery is measured here
+    in_a_round: tuple[int, ...]  # how many faults, drawn from
+    longest: float = 1.0  # share of the longest time that a fault may last
+
+
+PACES = {
+    "usual": Pace((8.0, 14.0), (1, 1, 1, 2, 2, 3)),  # half of the rounds have more than one
+    "alone": Pace((8.0, 14.0), (1,)),  # so that recovery from each can be told
+    "dense": Pace((0.5, 1.5), (4, 5, 5), longest=0.1),  # what is broken overlaps, and much of it fits into a minute
+}
 
 
 @dataclass(frozen=True)
@@ -42,30 +56,28 @@ class Entry:
 
 
 def make_schedule(
-    seed: int, duration_s: float, kinds: Sequence[Kind], brokers: int, *, alone: bool = False
+    seed: int, duration_s: float, kinds: Sequence[Kind], brokers: int, pace: Pace = PACES["usual"]
 ) -> list[Entry]:
-    """Rounds of one to three faults with quiet in between; each kind once before any comes a second time.
-
-    `alone`: rounds of one, so that recovery from each can be told.
-    """
+    """Rounds of faults with quiet in between; each kind once before any comes a second time."""
     rng = random.Random(seed)
     bag = _Bag(rng, seed, [kind for kind in kinds if kind.brokers <= brokers])
     entries: list[Entry] = []
     round_s = FIRST_FAULT_S
     while True:
-        chosen = bag.take(1 if alone else rng.choice(FAULTS_IN_A_ROUND))
-        new = [_entry(rng, kind, round_s, first=index == 0) for index, kind in enumerate(chosen)]
+        chosen = bag.take(rng.choice(pace.in_a_round))
+        new = [_entry(rng, kind, round_s, pace, first=index == 0) for index, kind in enumerate(chosen)]
         ends_s = max(entry.at_s + entry.duration_s + kind.heal_s for entry, kind in zip(new, chosen, strict=True))
         if ends_s + CALM_END_S > duration_s:
             return entries
         entries += sorted(new, key=lambda entry: entry.at_s)
-        round_s = round(ends_s + rng.uniform(*QUIET_S), 1)
+        round_s = round(ends_s + rng.uniform(*pace.quiet_s), 1)
 
 
-def _entry(rng: random.Random, kind: Kind, round_s: float, *, first: bool) -> Entry:
+def _entry(rng: random.Random, kind: Kind, round_s: float, pace: Pace, *, first: bool) -> Entry:
     at_s = round_s if first else round_s + rng.uniform(0, 5)
     parameters = {name: rng.choice(choices) for name, choices in kind.parameters.items()}
-    return Entry(round(at_s, 1), kind.name, parameters, round(rng.uniform(kind.shortest_s, kind.longest_s), 1))
+    longest_s = kind.shortest_s + pace.longest * (kind.longest_s - kind.shortest_s)
+    return Entry(round(at_s, 1), kind.name, parameters, round(rng.uniform(kind.shortest_s, longest_s), 1))
 
 
 class _Bag:

@@ -38,6 +38,20 @@ TABLES_S = 0.5
 SIGTERM_S = 30.0
 IN_SYNC_S = 90.0
 READY_S = 90.0  # on a machine that others use too
+WORKERS_HOST = "127.0.0.2"  # where brokers see the workers come from, and nobody else: by it they are told apart
+# Everybody may do everything until a fault says otherwise. Controllers log in: they vote before there are any rules.
+BROKER_SETTINGS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+    "super.users": "User:controller",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    "sasl.mechanism.controller.protocol": "PLAIN",
+    "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.controller.plain.sasl.jaas.config": (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        'username="controller" password="lab" user_controller="lab";'
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -113,9 +127,10 @@ class World:
         each = [ports[4 * i : 4 * i + 4] for i in range(size.brokers)]
         nodes = [Node(i + 1, a, b, (Listener("PROXIED", c, d),)) for i, (a, b, c, d) in enumerate(each)]
         self.services: Services = make_services(
-            folder / "services", nodes, new_cluster_id(), ports[-2], die_with_parent=True
-        )
-        self.broker_proxies = [Proxy(d, c) for _, _, c, d in each]
+            folder / "services", nodes, new_cluster_id(), ports[-2], die_with_parent=True,
+            broker_settings=BROKER_SETTINGS,
+        )  # fmt: skip
+        self.broker_proxies = [Proxy(d, c, WORKERS_HOST) for _, _, c, d in each]
         self.redis_proxy = Proxy(ports[-1], ports[-2])
         self.stream: Stream
 
