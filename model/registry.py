@@ -1,20 +1,23 @@
 """The folder of models: which versions there are, and the names people give them.
 
-`aliases.json` is replaced as a whole and by renaming; `aliases-history.jsonl` only grows. Knows file names; what is
-in an artefact is `model.artifact`'s business.
+`aliases.json` is replaced as a whole and by renaming; `aliases-history.jsonl` only grows, and gets its line first: a
+change without its reason is never seen, and a reason whose change did not come about can be told (`alias_history`).
+Knows file names; what is in an artefact is `model.artifact`'s business.
 """
 
 import difflib
+import errno
 import fcntl
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from model.alias_history import SET, Change, changes
 from model.errors import ModelError
 from model.manifest import MANIFEST, VERSION_PATTERN, check_version_name, read_bounded
 
@@ -87,29 +90,50 @@ class Registry:
 
         return artifact.load(self.path(name), verify=verify)
 
-    def set_alias(self, alias: str, version: str, who: str, why: str) -> None:
+    def set_alias(self, alias: str, version: str, who: str, why: str, action: str = SET) -> None:
         """Point `alias` at `version` (or at what another alias names), and write down who and why.
 
         Raises:
-            ModelError: for an alias that is no name, or an unknown version.
+            ModelError: for an alias that is no name, an unknown version, or a folder that cannot be written.
         """
+        with self.writing() as write:
+            write(alias, version, who, why, action)
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[str, str, str, str, str], None]]:
+        """`set_alias` for one writer at a time, who may do more while the others wait.
+
+        Raises:
+            ModelError: where the folder cannot be written.
+        """
+        try:
+            lock = (self.models_dir / LOCK).open("a")
+        except OSError as error:
+            raise ModelError(f"{self.models_dir} cannot be written: {error.strerror or error}.") from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._set_alias
+
+    def _set_alias(self, alias: str, version: str, who: str, why: str, action: str) -> None:
         self.check_alias(alias)
         version = self.resolve(version)
-        with self._locked():
-            aliases = self.aliases()
-            entry = {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "alias": alias,
-                "before": aliases.get(alias),
-                "after": version,
-                "who": who,
-                "why": why,
-            }
-            with (self.models_dir / HISTORY).open("a", encoding="utf-8") as history:
-                history.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                history.flush()
-                os.fsync(history.fileno())
+        aliases = self.aliases()
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "alias": alias,
+            "before": aliases.get(alias),
+            "after": version,
+            "action": action,
+            "who": who,
+            "why": why,
+        }
+        try:
+            self._append(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             self._replace_aliases({**aliases, alias: version})
+        except OSError as error:
+            raise ModelError(
+                f"The alias {alias!r} cannot be written in {self.models_dir}: {error.strerror or error}."
+            ) from None
 
     def check_alias(self, alias: str) -> None:
         """That the name may be an alias.
@@ -121,28 +145,65 @@ class Registry:
             raise ModelError(f"{alias[:NAME_SHOWN]!r} is not an alias: lower-case letters, digits, - and _, up to 40.")
 
     def history(self) -> list[dict[str, str | None]]:
-        """Every change of an alias, oldest first."""
+        """Every line of the history, oldest first. A last line without an end is one that is being written."""
         path = self.models_dir / HISTORY
         if not os.path.lexists(path):
             return []
-        lines = read_bounded(path, HISTORY_BYTES_MAX, within=self.models_dir).splitlines()
+        whole, _, _ = read_bounded(path, HISTORY_BYTES_MAX, within=self.models_dir).rpartition(b"\n")
         try:
-            return [json.loads(line) for line in lines if line]
+            return [json.loads(line) for line in whole.splitlines() if line]
         except (ValueError, RecursionError) as error:
             raise ModelError(f"{path} cannot be read: {error}.") from None
 
+    def changes(self, alias: str) -> list[Change]:
+        """Every change of one alias, oldest first, those that never took effect marked.
+
+        Raises:
+            ModelError: where aliases or history are damaged.
+        """
+        named = self.aliases().get(alias)
+        while True:  # a line read after the aliases may be of a later change than they are
+            lines = self.history()
+            if (again := self.aliases().get(alias)) == named:
+                return changes(lines, alias, named)
+            named = again
+
+    def _append(self, line: bytes) -> None:
+        """The line on disk whole, or not at all; one that a crash cut short, and so never took effect, is taken off."""
+        with (self.models_dir / HISTORY).open("ab+", buffering=0) as history:
+            end = history.seek(0, os.SEEK_END)
+            history.seek(max(0, end - 1))
+            if history.read(1) not in (b"", b"\n"):
+                history.seek(0)
+                end = history.readall().rfind(b"\n") + 1
+                history.truncate(end)
+            try:
+                if history.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(history.fileno())
+            except OSError:
+                history.truncate(end)
+                raise
+
     def _replace_aliases(self, aliases: dict[str, str]) -> None:
         handle, name = tempfile.mkstemp(prefix=".aliases-", dir=self.models_dir)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(aliases, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, self.models_dir / ALIASES)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(aliases, file, indent=1, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, self.models_dir / ALIASES)
+        except BaseException:
+            os.unlink(name)
+            raise
+        sync_folder(self.models_dir)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time: two processes that set aliases at once must not lose one of them."""
-        with (self.models_dir / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in it outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
