@@ -10,7 +10,9 @@ from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar,
 from ops.errors import OpsError
 
 if TYPE_CHECKING:
+    from model.config import TrainingConfig
     from model.dataset import Dataset
+    from model.training import Trained
 
 TRAIN_EPILOG = "Example: tagstream train --data data/jamendo-hot --config default --alias champion"
 EVALUATE_EPILOG = "Example: tagstream evaluate --model champion --data data/jamendo-hot/val"
@@ -32,11 +34,35 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train a model with tuned thresholds; prints its version."""
-    from model import artifact, training
     from model import config as configs
-    from model.dataset import load, load_splits
 
     settings = configs.load(config)
+    version, trained, seconds = train_and_register(data, valid, settings, alias, models_dir, seed, "tagstream train")
+
+    figures = trained.metrics.get("valid", trained.metrics["out_of_fold"])
+    if json:
+        emit_json({"model": version, "weighted_f1": figures["weighted_f1"], "seconds": round(seconds, 1)})
+        return
+    where = f"on {data.name} held out" if "valid" in trained.metrics else "out of fold"
+    note(f"weighted F1 {figures['weighted_f1']:.4f} {where}, served: {trained.metrics['served']}, {seconds:.0f} s")
+    if trained.metrics["served"] == "upstream" and settings.network.architecture != "upstream":
+        note("Out of fold the network did not beat per-tag thresholds on the upstream, so those are what is served.")
+    stdout_console.print(version, markup=False)
+
+
+def train_and_register(
+    data: Path,
+    valid: Path | None,
+    settings: "TrainingConfig",
+    alias: str | None,
+    models_dir: Path | None,
+    seed: int,
+    command: str,
+) -> tuple[str, "Trained", float]:
+    """Train, save, and point the alias at it; returns version, model and seconds."""
+    from model import artifact, training
+    from model.dataset import load, load_splits
+
     registry = open_registry(models_dir)
     if alias is not None:
         registry.check_alias(alias)
@@ -57,18 +83,8 @@ def train(
         )
         version = artifact.save(trained, registry.models_dir)
     if alias is not None:
-        registry.set_alias(alias, version, who=_who(), why="tagstream train --alias")
-    seconds = time.perf_counter() - started
-
-    figures = trained.metrics.get("valid", trained.metrics["out_of_fold"])
-    if json:
-        emit_json({"model": version, "weighted_f1": figures["weighted_f1"], "seconds": round(seconds, 1)})
-        return
-    where = f"on {data.name} held out" if "valid" in trained.metrics else "out of fold"
-    note(f"weighted F1 {figures['weighted_f1']:.4f} {where}, served: {trained.metrics['served']}, {seconds:.0f} s")
-    if trained.metrics["served"] == "upstream" and settings.network.architecture != "upstream":
-        note("Out of fold the network did not beat per-tag thresholds on the upstream, so those are what is served.")
-    stdout_console.print(version, markup=False)
+        registry.set_alias(alias, version, who=_who(), why=f"{command} --alias")
+    return version, trained, time.perf_counter() - started
 
 
 def evaluate(
