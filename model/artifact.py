@@ -33,7 +33,9 @@ from model.errors import ModelError
 from model.initialise import new_network
 from model.manifest import MANIFEST, WEIGHTS
 from model.network import NetworkConfig, Rescorer, build
-from model.thresholds import DECIMALS
+from model.thresholds import DECIMALS, OFF, Threshold
+from model.thresholds import number as threshold_number
+from model.thresholds import row as thresholds_row
 from model.training import Trained, describe_config
 from model.vocabulary import Vocabulary
 
@@ -53,15 +55,15 @@ class Artifact:
     manifest: dict[str, Any]
     vocabulary: Vocabulary
     network: Rescorer
-    thresholds: dict[str, float]
+    thresholds: dict[str, Threshold]  # a number in [0, 1], or "off"
 
     def score(self, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
         """Raw probabilities `[B, F]` to scores `[B, T]`, rounded to float16 as the contract says."""
         return score(self.network, probabilities)
 
     def threshold_row(self) -> NDArray[np.float64]:
-        """The tuned thresholds `[T]` in vocabulary order."""
-        return np.array([self.thresholds[tag] for tag in self.vocabulary.tags])
+        """The tuned thresholds `[T]` in vocabulary order; infinity is off."""
+        return thresholds_row(self.vocabulary.tags, self.thresholds)
 
 
 @torch.inference_mode()
@@ -103,7 +105,7 @@ def save(trained: Trained, models_dir: Path | str) -> str:
 def new_artifact(
     network: Rescorer,
     vocabulary: Vocabulary,
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, Threshold],
     models_dir: Path | str,
     *,
     seed: int = 0,
@@ -128,7 +130,7 @@ def fixed_network(vocabulary: Vocabulary, architecture: str = "linear", seed: in
 def write(
     network: Rescorer,
     vocabulary: Vocabulary,
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, Threshold],
     models_dir: Path | str,
     *,
     golden_inputs: NDArray[np.float32],
@@ -153,7 +155,7 @@ def write(
         "vocabulary": vocabulary.to_dict(),
         "fingerprint": vocabulary.fingerprint,
         "features": manifests.features(vocabulary, network.config.clip_low, network.config.clip_high),
-        "thresholds": {tag: round(float(thresholds[tag]), DECIMALS) for tag in vocabulary.tags},
+        "thresholds": {tag: _written(thresholds[tag]) for tag in vocabulary.tags},
         **about,
         "libraries": {"python": platform.python_version(), **{n: library_version(n) for n in LIBRARIES}},
         "files": {name: manifests.describe_file(content) for name, content in files.items()},
@@ -166,6 +168,12 @@ def write(
     files[MANIFEST] = json.dumps(body, ensure_ascii=False, indent=1).encode()
     _publish(Path(models_dir), body["version"], files)
     return body["version"]
+
+
+def _written(threshold: Threshold) -> Threshold:
+    """A threshold as the manifest holds it: 6 decimals, or the word."""
+    value = threshold_number(threshold)
+    return round(value, DECIMALS) if math.isfinite(value) else OFF
 
 
 def _publish(models_dir: Path, version: str, files: Mapping[str, bytes]) -> None:
@@ -214,7 +222,7 @@ def load(path: Path | str, *, verify: bool = True) -> Artifact:
         manifest=manifest,
         vocabulary=vocabulary,
         network=network.eval().requires_grad_(False),
-        thresholds={tag: float(manifest["thresholds"][tag]) for tag in vocabulary.tags},
+        thresholds={tag: manifest["thresholds"][tag] for tag in vocabulary.tags},
     )
     if verify:
         manifests.check_files(folder, manifest)

@@ -11,6 +11,7 @@ from typing import Any
 
 from model.errors import ModelError
 from model.network import NetworkConfig
+from model.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class TrainingConfig:
     mixup: float = 0.4  # Beta parameter of the mix of two tracks; 0 for none
     folds: int = 4  # by artist, for out-of-fold scores
     smoothings: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)  # tried for the thresholds, chosen out of fold
+    objective: Objective = field(default_factory=Objective)  # of the thresholds; in TOML a text, "precision:0.8"
     fall_back: bool = True  # serve the upstream where out of fold the network is no better
     bf16: bool = True  # bfloat16 autocast where the CPU has it
 
@@ -103,6 +105,8 @@ def _override(config: Any, values: dict[str, Any], where: str) -> Any:
         wanted = type(known[name])
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             values[name] = float(value)
+        elif wanted is Objective and isinstance(value, str):
+            values[name] = Objective.parse(value)
         elif wanted is tuple and isinstance(value, list):
             values[name] = tuple(float(item) for item in value)
         elif type(value) is not wanted:

@@ -10,10 +10,12 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model.errors import ModelError
+from model.thresholds import number
 from model.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -76,15 +78,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} lacks '{lacking}'.")
     try:
         digest = content_digest(value)
-        thresholds = {tag: float(number) for tag, number in value["thresholds"].items()}
+        thresholds = dict(value["thresholds"].items())
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ModelError(f"{path} is damaged: its files or thresholds are not of the right form.") from None
     if not str(value["version"]).endswith(f"-{digest}"):
         raise ModelError(f"{path} was altered: its content is {digest}, but it says version {value['version']}.")
     if value["version"] != folder.name:
         raise ModelError(f"{path} says version {value['version']}, but its folder is {folder.name}.")
-    if not all(0.0 <= number <= 1.0 for number in thresholds.values()):
-        raise ModelError(f"{path} has a threshold outside [0, 1].")
+    for tag, threshold in thresholds.items():
+        try:
+            number(threshold)
+        except ValueError as error:
+            raise ModelError(f"{path} has a threshold for {tag[:80]!r} that is none: {error}.") from None
     return value
 
 
@@ -98,15 +103,19 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
         read_checked(folder, manifest, name)
 
 
-def read_checked(folder: Path, manifest: dict[str, Any], name: str) -> bytes:
-    """The bytes of one file, read once, then checked: what is used is what was checked."""
+def read_checked(folder: Path, manifest: Mapping[str, Any], name: str, bytes_max: int = REPORT_BYTES_MAX) -> bytes:
+    """The bytes of one file, read once, then checked: what is used is what was checked.
+
+    Raises:
+        ModelError: where the manifest lists no such file, or it is larger than allowed, truncated or corrupted.
+    """
     if not FILE_PATTERN.fullmatch(name) or name not in manifest["files"]:
         raise ModelError(f"The manifest of {folder.name} lists no file {name[:80]!r} that may be read.")
     stated = manifest["files"][name]
     if not isinstance(stated, dict) or not {"bytes", "sha256"} <= set(stated):
         raise ModelError(f"The manifest of {folder.name} is damaged: {name} has no size and checksum.")
     path = folder / name
-    content = read_bounded(path, FILE_BYTES_MAX if name == WEIGHTS else REPORT_BYTES_MAX, within=folder.parent)
+    content = read_bounded(path, FILE_BYTES_MAX if name == WEIGHTS else bytes_max, within=folder.parent)
     if len(content) != stated["bytes"]:
         wanted = str(stated["bytes"])[:20]
         raise ModelError(f"{path} is truncated or altered: {len(content)} bytes instead of {wanted}.")

@@ -62,7 +62,11 @@ def ece(labels: NDArray, scores: NDArray, bins: int = ECE_BINS) -> float:
 
 def summary(labels: NDArray, scores: NDArray, thresholds: NDArray | float) -> dict[str, float]:
     """Every figure of `tagstream evaluate`; `thresholds` is one number or one per tag `[T]`."""
-    decisions = scores.astype(np.float64) >= np.asarray(thresholds, dtype=np.float64)
+    return summary_of(labels, scores, scores.astype(np.float64) >= np.asarray(thresholds, dtype=np.float64))
+
+
+def summary_of(labels: NDArray, scores: NDArray, decisions: NDArray) -> dict[str, float]:
+    """The same for decisions that are made already."""
     return {
         "weighted_f1": weighted_f1(labels, decisions),
         "micro_f1": micro_f1(labels, decisions),

@@ -8,17 +8,20 @@ import io
 
 import numpy as np
 
+from model.curves import CURVES
 from model.training import Trained
 from model.vocabulary import CLASSES
 
 FIGURE_INCHES = (8, 4.5)
 DOTS_PER_INCH = 110
+COLUMNS = ("support", "precision", "recall", "f1", "f1_low", "f1_high")
 
 
 def files(trained: Trained) -> dict[str, bytes]:
     """The files by name, relative to the artefact's folder."""
     return {
         "README.md": _card(trained).encode(),
+        CURVES: trained.curves.to_json(),
         "report/tags.csv": _table(trained).encode(),
         "report/learning-curve.png": _learning_curve(trained),
         "report/f1-by-frequency.png": _f1_by_frequency(trained),
@@ -64,12 +67,10 @@ def _card(trained: Trained) -> str:
 def _table(trained: Trained) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("tag", "class", "frequency", "f1", "threshold"))
-    columns = zip(*(trained.per_tag[name] for name in ("frequency", "f1", "threshold")), strict=True)
-    for tag, index, (frequency, f1, threshold) in zip(
-        trained.vocabulary.tags, trained.vocabulary.tag_class, columns, strict=True
-    ):
-        writer.writerow((tag, CLASSES[index], f"{frequency:.6f}", f"{f1:.4f}", f"{threshold:.6f}"))
+    writer.writerow(("tag", "class", "threshold", *COLUMNS))
+    for (tag, known), index in zip(trained.curves.tags.items(), trained.vocabulary.tag_class, strict=True):
+        rates = [f"{getattr(known, name):.4f}" for name in COLUMNS[1:]]
+        writer.writerow((tag, CLASSES[index], known.threshold, known.support, *rates))
     return out.getvalue()
 
 
@@ -89,10 +90,13 @@ def _learning_curve(trained: Trained) -> bytes:
 def _f1_by_frequency(trained: Trained) -> bytes:
     figure, axes = _figure()
     tag_class = np.array(trained.vocabulary.tag_class)
+    figures = trained.curves.tags.values()
+    frequency = np.array([known.support for known in figures]) / max(trained.curves.tracks, 1)
+    f1 = np.array([known.f1 for known in figures])
     for index, name in enumerate(CLASSES):
-        mine = (tag_class == index) & (trained.per_tag["frequency"] > 0)
+        mine = (tag_class == index) & (frequency > 0)
         if mine.any():
-            axes.scatter(trained.per_tag["frequency"][mine], trained.per_tag["f1"][mine], s=12, label=name)
+            axes.scatter(frequency[mine], f1[mine], s=12, label=name)
     axes.set(xscale="log", xlabel="share of tracks with the tag", ylabel="F1", title="F1 by tag frequency")
     axes.legend(fontsize=8)
     return _png(figure)

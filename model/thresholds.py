@@ -1,15 +1,20 @@
-"""One threshold per tag that makes its F1 as high as the labels can support.
+"""One threshold per tag that serves an objective, F1 by default, as well as the labels can support.
 
 Scores are taken as float16, because that is what is compared, published and retained. A count of few positives is
 noise, so the model's own expected positives steady it (`smoothing`): measured, this is worth .002 to .009 weighted
-F1. Knows arrays only.
+F1. A tag that cannot do what is asked of it is `off`: infinity in arrays, the word in a manifest, as in Redis.
+Knows arrays and names only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.objective import Objective
+
+OFF = "off"
+Threshold = float | str  # a number in [0, 1], or OFF
 DECIMALS = 6
 SMALLEST = 10.0**-DECIMALS  # a tuned threshold of 0 would decide a tag for every track
 NEVER_SEEN = 1.0  # for a tag without a positive: only certainty decides it
@@ -17,22 +22,31 @@ BISECTION_SPAN, BISECTION_STEPS = 20.0, 30  # logits; the last step is below 1e-
 
 
 def tune(
-    scores: NDArray, labels: NDArray, smoothings: Sequence[float], expected: NDArray | None = None
+    scores: NDArray,
+    labels: NDArray,
+    smoothings: Sequence[float],
+    expected: NDArray | None = None,
+    objective: Objective | None = None,
 ) -> NDArray[np.float64]:
-    """Thresholds `[S, T]`, a row for each smoothing, for `scores` `[N, T]`; rounded to 6 decimals.
+    """Thresholds `[S, T]`, a row for each smoothing, for `scores` `[N, T]`; rounded to 6 decimals, infinity is off.
 
     `expected` are calibrated probabilities of the labels, where the scores themselves are not calibrated.
     """
     scores = scores.astype(np.float16)
     expected = scores if expected is None else expected
-    tuned = [_tune_tag(scores[:, tag], labels[:, tag], expected[:, tag], smoothings) for tag in range(scores.shape[1])]
+    goal = objective or Objective()
+    tuned = [
+        _tune_tag(scores[:, tag], labels[:, tag], expected[:, tag], smoothings, goal) for tag in range(scores.shape[1])
+    ]
     return np.array(tuned).T
 
 
-def _tune_tag(scores: NDArray, labels: NDArray, expected: NDArray, smoothings: Sequence[float]) -> list[float]:
+def _tune_tag(
+    scores: NDArray, labels: NDArray, expected: NDArray, smoothings: Sequence[float], goal: Objective
+) -> list[float]:
     positives = float(labels.sum())
     if positives == 0:
-        return [NEVER_SEEN] * len(smoothings)
+        return [NEVER_SEEN if goal.takes_the_unseen else np.inf] * len(smoothings)
     order = np.argsort(-scores.astype(np.float32), kind="stable")
     ranked = scores[order].astype(np.float64)
     hits = np.cumsum(labels[order], dtype=np.float64)
@@ -41,13 +55,53 @@ def _tune_tag(scores: NDArray, labels: NDArray, expected: NDArray, smoothings: S
     below = np.append(ranked[1:], 0.0)
     inside_a_run = ranked == below  # a cut between equal scores does not exist
     tuned = []
-    for weight in smoothings:
-        # 2 (TP + l * E[TP]) / (decided + positives + l * (decided + E[positives])): F1, the expectation as prior.
-        f1 = 2 * (hits + weight * hoped) / (taken + positives + weight * (taken + hoped[-1]))
-        f1[inside_a_run] = -1.0
-        best = int(np.argmax(f1))
-        tuned.append(max(round(float(ranked[best] + below[best]) / 2, DECIMALS), SMALLEST))
+    for smoothing in smoothings:
+        weight = smoothing + goal.shrinkage / positives
+        # What was counted and, `weight` times, what the model expects: the expectation is the prior of the count.
+        worth = goal.worth(hits + weight * hoped, (1 + weight) * taken, positives + weight * hoped[-1])
+        worth[inside_a_run] = -np.inf
+        best = int(np.argmax(worth))
+        cut = max(round(float(ranked[best] + below[best]) / 2, DECIMALS), SMALLEST)
+        tuned.append(cut if worth[best] > -np.inf else np.inf)
     return tuned
+
+
+def decide_cross_fitted(
+    scores: NDArray, labels: NDArray, folds: NDArray, smoothing: float, expected: NDArray, objective: Objective
+) -> NDArray[np.bool_]:
+    """Decisions `[N, T]`, each fold's by thresholds that were tuned on the other folds `[N]`."""
+    decisions = np.zeros(labels.shape, dtype=bool)
+    for fold in range(folds.max() + 1):
+        rest, here = folds != fold, folds == fold
+        tuned = tune(scores[rest], labels[rest], [smoothing], expected[rest], objective)[0]
+        decisions[here] = scores[here].astype(np.float64) >= tuned
+    return decisions
+
+
+def by_tag(tags: Sequence[str], values: NDArray) -> dict[str, Threshold]:
+    """Names to thresholds, from `[T]` values in the order of `tags`."""
+    return {
+        tag: round(value, DECIMALS) if np.isfinite(value) else OFF
+        for tag, value in zip(tags, values.tolist(), strict=True)
+    }
+
+
+def number(threshold: object) -> float:
+    """A threshold as the number that scores are compared with: infinity for `off`.
+
+    Raises:
+        ValueError: where it is neither `off` nor a number in [0, 1].
+    """
+    if threshold == OFF:
+        return np.inf
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise ValueError(f"{str(threshold)[:40]!r} is neither a number in [0, 1] nor {OFF}")
+    return float(threshold)
+
+
+def row(tags: Sequence[str], thresholds: Mapping[str, Threshold]) -> NDArray[np.float64]:
+    """The thresholds `[T]` as numbers, in the order of `tags`."""
+    return np.array([number(thresholds[tag]) for tag in tags])
 
 
 def shift_to_prevalence(logits: NDArray, labels: NDArray) -> NDArray[np.float64]:

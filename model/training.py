@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import metrics, thresholds
+from model import curves, evidence, metrics, thresholds
 from model.config import TrainingConfig
+from model.curves import Curves
 from model.dataset import Dataset
 from model.errors import ModelError
+from model.evidence import Evidence
 from model.fit import Fit, Progress, fit, predict
 from model.folds import artist_folds
 from model.initialise import fit_statistics, new_network
+from model.intervals import f1_intervals
 from model.network import NetworkConfig, Rescorer
+from model.thresholds import Threshold
 from model.vocabulary import Vocabulary
 
 FEWEST_TRACKS = 100  # below this nothing is learnt: thresholds alone, on the upstream as it is
@@ -46,10 +50,11 @@ class Trained:
 
     network: Rescorer
     vocabulary: Vocabulary
-    thresholds: dict[str, float]
+    thresholds: dict[str, Threshold]
     config: TrainingConfig
     metrics: dict[str, Any]
-    per_tag: dict[str, NDArray]  # columns of the report, one number per tag
+    curves: Curves  # what is known of each tag, out of fold
+    evidence: Evidence  # what else the report shows
     fits: dict[str, Fit]  # learning curves
     golden_inputs: NDArray[np.float32]
     data: dict[str, Any]
@@ -85,18 +90,27 @@ def train(
     chosen = max(candidates if config.fall_back else candidates[-1:], key=lambda one: one.weighted_f1)
 
     network, fits = _final_network(chosen, dataset, config, fits, tell, seed)
-    tuned = thresholds.tune(chosen.scores, labels, [chosen.smoothing], chosen.expected)[0]
-    figures, per_tag = _measure(network, tuned, dataset, valid, chosen, candidates)
+    tuned = thresholds.tune(chosen.scores, labels, [chosen.smoothing], chosen.expected, config.objective)[0]
+    reported, seen = _measure(network, tuned, dataset, valid, chosen)
+    known, out_of_fold = _measure_out_of_fold(tuned, dataset, chosen, config, seed)
     return Trained(
         network=network,
         vocabulary=dataset.vocabulary,
-        thresholds=dict(zip(dataset.vocabulary.tags, tuned.tolist(), strict=True)),
+        thresholds=thresholds.by_tag(dataset.vocabulary.tags, tuned),
         config=replace(config, network=network.config),
-        metrics=figures,
-        per_tag=per_tag,
+        metrics={
+            "served": chosen.name,
+            "smoothing": chosen.smoothing,
+            "objective": str(config.objective),
+            "cross_fitted_weighted_f1": {one.name: one.weighted_f1 for one in candidates},
+            "out_of_fold": out_of_fold,
+            **reported,
+        },
+        curves=known,
+        evidence=seen,
         fits=fits,
         golden_inputs=golden_rows(dataset),
-        data={"fingerprint": dataset.fingerprint(), "tracks": len(dataset)},
+        data={"fingerprint": out_of_fold["fingerprint"], "tracks": len(dataset)},
         seed=seed,
         seconds=time.perf_counter() - started,
     )
@@ -201,32 +215,43 @@ def _tensors(network: Rescorer, dataset: Dataset) -> tuple[torch.Tensor, torch.T
 
 
 def _measure(
-    network: Rescorer,
-    tuned: NDArray,
-    dataset: Dataset,
-    valid: Dataset | None,
-    chosen: Candidate,
-    candidates: list[Candidate],
-) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Figures out of fold, and on the reported split where there is one (its decisions also make the report)."""
-    figures: dict[str, Any] = {
-        "served": chosen.name,
-        "smoothing": chosen.smoothing,
-        "cross_fitted_weighted_f1": {one.name: one.weighted_f1 for one in candidates},
-        "out_of_fold": metrics.summary(dataset.need_labels(), chosen.scores, tuned),
-    }
-    labels, scores = dataset.need_labels(), chosen.scores
+    network: Rescorer, tuned: NDArray, dataset: Dataset, valid: Dataset | None, chosen: Candidate
+) -> tuple[dict[str, Any], Evidence]:
+    """Figures on the reported split where there is one, which then also lends the example tracks."""
+    figures: dict[str, Any] = {}
+    shown, scores = dataset, chosen.scores
     if valid is not None:
-        labels = valid.need_labels()
+        labels, shown = valid.need_labels(), valid
         scores = to_scores(predict(network, network.features.logits(torch.from_numpy(valid.probabilities))))
-        figures["valid"] = {"tracks": len(valid), **metrics.summary(labels, scores, tuned)}
+        level = f1_intervals(labels, scores.astype(np.float64) >= tuned, valid.artists)
+        found = metrics.summary(labels, scores, tuned)
+        figures["valid"] = {"tracks": len(valid), "fingerprint": valid.fingerprint(), **found, **level.plain()}
         figures["valid_benchmark"] = benchmark(valid)
-    per_tag = {
-        "frequency": labels.mean(axis=0),
-        "f1": metrics.f1_per_tag(labels, scores.astype(np.float64) >= tuned),
-        "threshold": tuned,
-    }
-    return figures, per_tag
+    upstream = dataset.probabilities[:, : len(tuned)]
+    return figures, Evidence(
+        reliability={
+            "this model": evidence.reliability(chosen.scores, dataset.need_labels()),
+            "upstream": evidence.reliability(upstream, dataset.need_labels()),
+        },
+        examples=evidence.examples(shown, scores, tuned),
+        examples_held_out=valid is not None,
+    )
+
+
+def _measure_out_of_fold(
+    tuned: NDArray, dataset: Dataset, chosen: Candidate, config: TrainingConfig, seed: int
+) -> tuple[Curves, dict[str, Any]]:
+    """What is known of each tag and of all, where no artist's track had a part in its own score or threshold."""
+    labels, tags = dataset.need_labels(), dataset.vocabulary.tags
+    folds = artist_folds(dataset.artists, len(dataset), CHOICE_FOLDS, seed + 1)
+    decisions = thresholds.decide_cross_fitted(
+        chosen.scores, labels, folds, chosen.smoothing, chosen.expected, config.objective
+    )
+    known, level = curves.measure(
+        tags, thresholds.by_tag(tags, tuned), chosen.scores, labels, decisions, dataset.artists
+    )
+    found = metrics.summary_of(labels, chosen.scores, decisions)
+    return known, {"tracks": len(dataset), "fingerprint": dataset.fingerprint(), **found, **level.plain()}
 
 
 def benchmark(dataset: Dataset) -> dict[str, float]:

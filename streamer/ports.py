@@ -60,7 +60,7 @@ class LoadedModel:
 
     version: str
     layout: Layout
-    tuned: Mapping[str, float]  # tag -> threshold
+    tuned: Mapping[str, float | str]  # tag -> threshold, or "off"
     scorer: Scorer
 
 

@@ -6,6 +6,7 @@ import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console, tell_obeyed
 from ops.errors import OpsError
+from streamer.core.thresholds import threshold_text
 
 app = typer.Typer(help="Thresholds: what a tag's score must reach. Changes are live at once.", no_args_is_help=True)
 
@@ -27,7 +28,7 @@ def show(
     rows = []
     for class_name, names in ((c, live.vocabulary.classes[c]["tags"]) for c in live.vocabulary.classes):
         for tag in names:
-            differs = texts[tag] == "off" or float(texts[tag]) != live.tuned[tag]
+            differs = texts[tag] != threshold_text(tag, live.tuned[tag])
             if (not tags or tag in tags) and (differs or not changed):
                 rows.append({"class": class_name, "tag": tag, "tuned": live.tuned[tag], "live": texts[tag]})
     unknown = sorted(set(tags or ()) - set(texts))
@@ -45,11 +46,12 @@ def show(
         note(f"{live.refusal}. Workers keep their last good table; what follows leaves the bad value out.")
     if not rows:
         note("No tag differs from its tuned threshold.")
-    print_table(
-        f"model {live.model}, thresholds {live.table.version}",
-        ["class", "tag", "tuned", "live", "difference"],
-        [[row["class"], row["tag"], f"{row['tuned']:.6f}", row["live"], _difference(row)] for row in rows],
-    )
+    shown = [
+        [row["class"], row["tag"], threshold_text(row["tag"], row["tuned"]), row["live"], _difference(row)]
+        for row in rows
+    ]
+    title = f"model {live.model}, thresholds {live.table.version}"
+    print_table(title, ["class", "tag", "tuned", "live", "difference"], shown)
     for name, beat in workers.items():
         stdout_console.print(f"worker {name} decides by {beat.get('thresholds', '?')}", markup=False)
 
@@ -106,8 +108,8 @@ def _parse(change: str) -> tuple[str, str]:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    if row["live"] == "off":
-        return "off"
+    if "off" in (row["live"], row["tuned"]):
+        return "" if row["live"] == row["tuned"] else "off" if row["live"] == "off" else "on"
     delta = float(row["live"]) - row["tuned"]
     return f"{delta:+.6f}" if delta else ""
 

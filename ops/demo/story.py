@@ -192,8 +192,9 @@ class Demo:
     def _swap(self, admin: ThresholdsAdmin) -> dict[str, float | None]:
         """Raise one tag's threshold in Redis and see when each worker obeys."""
         live = admin.live()
-        tag = sorted(live.tuned, key=lambda name: live.tuned[name])[len(live.tuned) // 2]
-        before = float(live.tuned[tag])
+        numbers = {tag: float(value) for tag, value in live.tuned.items() if value != "off"}
+        tag = sorted(numbers, key=lambda name: numbers[name])[len(numbers) // 2]
+        before = numbers[tag]
         after = min(1.0, before + SWAP_BY)
         written: Written = admin.change(live, {tag: f"{after:.6f}"}, "the demo shows a swap")
         obeyed = admin.wait_obeyed(written, OBEY_TIMEOUT_S)

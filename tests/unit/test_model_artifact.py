@@ -42,6 +42,7 @@ def test_a_trained_model_holds_all_that_the_contract_lists(tmp_path):
         "model.safetensors",
         "manifest.json",
         "README.md",
+        "curves.json",
         "report/tags.csv",
         "report/learning-curve.png",
         "report/f1-by-frequency.png",
