@@ -54,9 +54,11 @@ class Dataset:
         return self.labels
 
     def fingerprint(self) -> str:
-        """sha256 over ids, numbers and vocabulary: what a model says it was trained on."""
+        """sha256 over ids, artists, numbers and vocabulary: what a model says it was trained on."""
         digest = hashlib.sha256(self.vocabulary.to_json().encode())
         digest.update("\n".join(self.track_ids).encode())
+        if self.artists is not None:
+            digest.update("\n".join(self.artists.tolist()).encode())
         digest.update(np.ascontiguousarray(self.probabilities).tobytes())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).tobytes())
