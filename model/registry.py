@@ -21,6 +21,7 @@ from model.alias_history import SET, Change, changes
 from model.errors import ModelError
 from model.manifest import MANIFEST, VERSION_PATTERN, check_version_name, read_bounded
 
+CHAMPION = "champion"  # the alias that starts a system whose Redis names no model
 ALIASES, HISTORY, LOCK = "aliases.json", "aliases-history.jsonl", ".aliases.lock"
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 NEAREST_SHOWN = 3

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,13 +18,16 @@ from redis.retry import Retry
 
 from model.errors import ModelError
 from model.manifest import read_manifest
-from model.registry import Registry
+from model.registry import CHAMPION, Registry
 from model.vocabulary import Vocabulary
 from ops.errors import OpsError
 from streamer.adapters.redis_client import REDIS_FAILURES, connection_options, redis_error
 from streamer.adapters.redis_keys import Keys
 from streamer.core.thresholds import BadThreshold, ThresholdTable
 from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    from model.artifact import Artifact
 
 SOCKET_TIMEOUT_S = 3.0
 OBEYED_POLL_S = 0.01
@@ -37,7 +40,7 @@ class Live:
 
     model: str
     vocabulary: Vocabulary
-    tuned: Mapping[str, float]
+    tuned: Mapping[str, float | str]  # a number, or "off"
     table: ThresholdTable
     raw: Mapping[str, str]  # the live hash as it was read
     refusal: str  # why workers refuse that hash; empty where they do not
@@ -92,11 +95,15 @@ class ThresholdsAdmin:
         Raises:
             OpsError: when none is named.
         """
-        with self._telling():
-            model = self.redis.get(self.keys.model)
+        model = self.named_model()
         if not model:
             raise OpsError("Redis names no active model: run `tagstream models promote VERSION`.")
-        return str(model)
+        return model
+
+    def named_model(self) -> str:
+        """The model that Redis names; empty where it names none."""
+        with self._telling():
+            return str(self.redis.get(self.keys.model) or "")
 
     def _active_here(self) -> str:
         """The active model, where this machine's registry has it."""
@@ -121,13 +128,13 @@ class ThresholdsAdmin:
             raw = self.redis.hgetall(self.keys.live(model))
         if not raw:
             raise OpsError(f"Redis holds no thresholds of {model}: run `tagstream models promote {model}`.")
-        tuned = {tag: float(value) for tag, value in manifest["thresholds"].items()}
+        tuned = manifest["thresholds"]
         table, refusal = self._table(vocabulary, raw, tuned, self.keys.live(model))
         return Live(model, vocabulary, tuned, table, raw, refusal)
 
     @staticmethod
     def _table(
-        vocabulary: Vocabulary, raw: Mapping[str, str], tuned: Mapping[str, float], key: str
+        vocabulary: Vocabulary, raw: Mapping[str, str], tuned: Mapping[str, float | str], key: str
     ) -> tuple[ThresholdTable, str]:
         """The table in effect; of a hash that workers refuse, the table without what is wrong, and what that is."""
         try:
@@ -171,21 +178,42 @@ class ThresholdsAdmin:
             transaction.execute()
         return Written(live.model, live.table.version, table.version, time.time() * 1000)
 
-    def promote(self, name: str, why: str) -> Written:
+    def promote(self, name: str, why: str, *, action: str = "promote", instead_of: str | None = None) -> Written:
         """Make a model the one that workers obey: verify, table to Redis, `tagstream:model`, alias.
 
-        A live hash that is there already is kept: ops' edits survive a second promotion.
+        A live hash that is there already is kept: ops' edits survive a second promotion. Two who promote at once do it
+        one after the other, so that Redis and the alias end up with the same model.
 
         Raises:
-            OpsError: the model has another vocabulary than the active one, or Redis is away.
+            OpsError: the model has another vocabulary than the active one, that one is not `instead_of` (any more), or
+                Redis is away.
+            ModelError: the artefact is not what it says, or the registry cannot be written.
         """
         artifact = self._registry.load(name)
         model = artifact.version
-        tuned = ThresholdTable.build(artifact.vocabulary.tags, {}, artifact.thresholds)
+        with self._registry.writing() as set_alias:
+            before, table = self._activate(artifact, why, action, instead_of)
+            at_ms = time.time() * 1000
+            try:
+                set_alias(CHAMPION, model, self._who, why, action)
+            except ModelError as error:
+                raise OpsError(
+                    f"Redis names {model} and the workers obey, but the alias does not: {str(error).rstrip('.')}; "
+                    "mend that and repeat the command."
+                ) from None
+        return Written(model, before, table.version, at_ms)
+
+    def _activate(
+        self, artifact: "Artifact", why: str, action: str, instead_of: str | None
+    ) -> tuple[str, ThresholdTable]:
+        """Table, history and `tagstream:model` in one transaction; the model before, and the table in effect."""
+        model = artifact.version
         key = self.keys.live(model)
         with self._telling(), self.redis.pipeline() as transaction:
             transaction.watch(key, self.keys.model)
             before = transaction.get(self.keys.model) or ""
+            if instead_of is not None and before not in ("", instead_of):
+                raise OpsError(f"somebody else promoted {before} at the same moment: look again and repeat.")
             self._refuse_other_vocabulary(before, model, artifact.vocabulary.fingerprint)
             raw = transaction.hgetall(key)
             table, refusal = self._table(artifact.vocabulary, raw, artifact.thresholds, key)
@@ -193,13 +221,11 @@ class ThresholdsAdmin:
                 raise OpsError(f"{refusal}. Mend it first: `tagstream thresholds set`, or HDEL.")
             transaction.multi()
             if not raw:
-                transaction.hset(key, mapping=dict(tuned.as_hash()))
-            self._enter(transaction, model, table, "promote", why, table.version if raw else "")
+                transaction.hset(key, mapping=dict(table.as_hash()))
+            self._enter(transaction, model, table, action, why, table.version if raw else "")
             transaction.set(self.keys.model, model)
             transaction.execute()
-        at_ms = time.time() * 1000
-        self._registry.set_alias("champion", model, self._who, why)
-        return Written(model, before, table.version, at_ms)
+        return before, table
 
     def _refuse_other_vocabulary(self, active: str, model: str, fingerprint: str) -> None:
         """Running workers would refuse it, but one that starts would serve it, and dead-letter the whole stream."""
