@@ -23,8 +23,9 @@ setup: same-place $(STAMP) ## install everything into .venv (the others do it by
 demo: setup ## the whole system on a real Kafka and a real Redis; ARGS="--keep", ARGS="--data DIR"
 	@$(BIN)/tagstream demo $(ARGS)
 
-test: setup ## every test, on a real Kafka and a real Redis; ARGS="-k thresholds"
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+# By files, so many at a time: much of a test on real parts is waiting, for a session to run out, a broker to be back.
+test: setup ## every test, on a real Kafka and a real Redis; ARGS="-k thresholds", JOBS=1 for one at a time
+	@$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(TESTS) $(ARGS)
 
 lint: setup ## style, layers, types, licences, and a parts list in build/sbom.json
 	@$(BIN)/ruff check .
