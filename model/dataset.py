@@ -6,6 +6,7 @@ the network. The vocabulary is what the columns say.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.errors import ModelError
-from model.tables import Table, find_table, read_table
+from model.tables import find_table, read_table
 from model.vocabulary import CLASSES, LISTS, Vocabulary
 
 SPLITS = ("train", "val", "test")
+Where = tuple[str, str]  # class and list: which input file
 
 
 @dataclass(frozen=True)
@@ -88,34 +90,55 @@ def load(directory: Path | str) -> Dataset:
         ModelError: in one sentence with file, column and row, for whatever is wrong with it.
     """
     directory = Path(directory)
-    inputs = _read_inputs(directory)
-    vocabulary = Vocabulary.build(
-        {
-            class_name: {
-                list_name: inputs[class_name, list_name].columns
-                for list_name in LISTS
-                if (class_name, list_name) in inputs
-            }
-            for class_name in CLASSES
-        }
+    found = load_inputs(directory)
+    return replace(
+        found,
+        labels=_read_labels(directory, found.vocabulary, found.track_ids),
+        artists=_read_artists(directory, found.track_ids),
     )
+
+
+def load_inputs(directory: Path | str) -> Dataset:
+    """One data set without its labels and artists, whatever is to be said of those.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    inputs = {where: read_table(path) for where, path in find_inputs(Path(directory)).items()}
+    vocabulary = vocabulary_of({where: table.columns for where, table in inputs.items()})
     track_ids = next(iter(inputs.values())).ids
-    parts = [
-        inputs[class_name, list_name].aligned(track_ids).probabilities()
-        for list_name in LISTS
-        for class_name in CLASSES
-        if (class_name, list_name) in inputs
-    ]
+    parts = {where: table.aligned(track_ids).probabilities() for where, table in inputs.items()}
     return Dataset(
         track_ids=track_ids,
-        probabilities=np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32),
-        labels=_read_labels(directory, vocabulary, track_ids),
-        artists=_read_artists(directory, track_ids),
+        probabilities=in_column_order(parts),
+        labels=None,
+        artists=None,
         vocabulary=vocabulary,
     )
 
 
-def _read_inputs(directory: Path) -> dict[tuple[str, str], Table]:
+def vocabulary_of(columns: Mapping[Where, Sequence[str]]) -> Vocabulary:
+    """The vocabulary that the columns of the input files spell."""
+    return Vocabulary.build(
+        {
+            class_name: {list_name: columns.get((class_name, list_name), ()) for list_name in LISTS}
+            for class_name in CLASSES
+        }
+    )
+
+
+def in_column_order(parts: Mapping[Where, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The input matrix `[N, F]` of the files' own `[N, columns]`."""
+    order = [parts[name, kind] for kind in LISTS for name in CLASSES if (name, kind) in parts]
+    return np.ascontiguousarray(np.concatenate(order, axis=1), dtype=np.float32)
+
+
+def find_inputs(directory: Path) -> dict[Where, Path]:
+    """The input files by class and list.
+
+    Raises:
+        ModelError: where there is none.
+    """
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a data set: there is no such folder.")
     found = {}
@@ -124,7 +147,7 @@ def _read_inputs(directory: Path) -> dict[tuple[str, str], Table]:
             stem = f"{class_name}_{list_name}_data"
             path = find_table(directory, f"input_{stem}") or find_table(directory, stem)
             if path is not None:
-                found[class_name, list_name] = read_table(path)
+                found[class_name, list_name] = path
     if not found:
         raise ModelError(
             f"{directory} is not a data set: it holds no input_<class>_tags_data (CSV or Parquet) for any of "

@@ -26,6 +26,7 @@ class Table:
     path: Path
     ids: list[str]
     data: pa.Table
+    first_row: int = 0  # of the file; more than 0 where this is a later stretch of it
 
     @property
     def columns(self) -> list[str]:
@@ -96,7 +97,7 @@ class Table:
             raise ModelError(f"{self.path}, column '{name}' holds {column.type}, not numbers.") from None
 
     def _cell(self, name: str, row: int) -> str:
-        return f"{self.path}, column '{name}', row {row + 1} ({ID_COLUMN} '{self.ids[row]}')"
+        return f"{self.path}, column '{name}', row {self.first_row + row + 1} ({ID_COLUMN} '{self.ids[row]}')"
 
 
 def _is_number(cell: object) -> bool:
@@ -130,18 +131,36 @@ def read_table(path: Path) -> Table:
             data = pyarrow.parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
-    twice = next((name for name in data.column_names if data.column_names.count(name) > 1), None)
+    check_header(path, data.column_names)
+    return as_table(path, data)
+
+
+def check_header(path: Path, names: Sequence[str]) -> None:
+    """That each column comes once, and one of them holds the ids.
+
+    Raises:
+        ModelError: otherwise.
+    """
+    twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ModelError(f"{path} has the column '{twice}' twice.")
-    if ID_COLUMN not in data.column_names:
+    if ID_COLUMN not in names:
         raise ModelError(f"{path} has no column {ID_COLUMN}.")
-    return Table(path, _read_ids(path, data.column(ID_COLUMN)), data.drop_columns([ID_COLUMN]))
 
 
-def _read_ids(path: Path, column: pa.ChunkedArray) -> list[str]:
+def as_table(path: Path, data: pa.Table, first_row: int = 0) -> Table:
+    """A file, or the stretch of it that begins at `first_row`, its ids checked.
+
+    Raises:
+        ModelError: where an id is empty or comes twice, or there are no rows.
+    """
+    return Table(path, _read_ids(path, data.column(ID_COLUMN), first_row), data.drop_columns([ID_COLUMN]), first_row)
+
+
+def _read_ids(path: Path, column: pa.ChunkedArray, first_row: int) -> list[str]:
     column = column.cast(pa.string())
     if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
+        row = first_row + int(np.argmax(column.is_null().to_numpy()))
         raise ModelError(f"{path}, column '{ID_COLUMN}', row {row + 1} is empty.")
     if len(column) == 0:
         raise ModelError(f"{path} has no rows.")
@@ -149,6 +168,6 @@ def _read_ids(path: Path, column: pa.ChunkedArray) -> list[str]:
         ids, seen = column.to_pylist(), set()
         for row, track_id in enumerate(ids):
             if track_id in seen:
-                raise ModelError(f"{path} has {ID_COLUMN} '{track_id}' twice, again in row {row + 1}.")
+                raise ModelError(f"{path} has {ID_COLUMN} '{track_id}' twice, again in row {first_row + row + 1}.")
             seen.add(track_id)
     return column.to_pylist()
