@@ -1,0 +1,169 @@
+"""The systems that are compared: the study's, the plain ones, ours, and ours without each of its parts.
+
+A system learns from the training data alone and hands back what it decided: how to score and where the thresholds
+are. The reported split never reaches this module. Knows how to train each; knows nothing of figures or files.
+
+- "The study" is its network with and without its reservoirs, in its own training; its thresholds are refitted as
+  everyone's are.
+- The parts of ours are judged without the fallback to the upstream, which would hide what a part does.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+
+from model import artifact, thresholds, training
+from model import config as configs
+from model.config import TrainingConfig
+from model.dataset import Dataset
+from model.errors import ModelError
+from model.fit import Progress
+from model.systems_forest import ForestConfig, fit_forest
+
+RULE, OURS, NETWORK = "rule", "ours", "network"
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table. `part` is what it lacks of the system `whole`, where it is an ablation."""
+
+    name: str
+    title: str
+    config: TrainingConfig | ForestConfig | None  # None: nothing is learnt
+    part: str = ""
+    whole: str = ""
+    random: bool = True  # whether a seed changes anything
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        return {} if self.config is None else asdict(self.config)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that a system settled before it saw what it is reported on."""
+
+    score: Callable[[NDArray], NDArray]  # probabilities [N, F] -> scores [N, T]
+    thresholds: NDArray[np.float64]  # [T]
+    parameters: int  # learnt numbers, thresholds among them
+    digest: str  # sha256 of what was learnt
+    about: dict[str, Any]  # what else is worth telling
+
+
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "skip": ("the own-logit skip", {"skip": False}),
+    "reservoir": ("the reservoirs", {"reservoir_units": 0, "reservoir_across_units": 0}),
+    "transformer": ("the transformer", {"layers": 0}),
+    "both": ("reservoirs and transformer", {"layers": 0, "reservoir_units": 0, "reservoir_across_units": 0}),
+    "linear": ("the linear layer", {"linear": False}),
+    "mlp": ("the MLP", {"mlp_width": 0}),
+}  # of our network: how a part is called, and the settings that leave it out
+
+
+def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]:
+    """Every row in the table's order; `dissected` is the recipe by which the parts of ours are judged."""
+    study = configs.CONFIGS["study"]
+    study_plain = replace(study, network=replace(study.network, reservoir_units=0, reservoir_across_units=0))
+    systems = [
+        System(RULE, "0.5 rule", None, random=False),
+        System("thresholds", "per-tag thresholds on upstream", configs.CONFIGS["upstream"], random=False),
+        System("forest", "random forest", ForestConfig()),
+        System("linear", "linear re-scorer", _alone(configs.CONFIGS["linear"])),
+        System(
+            "study-plain", "study's transformer", _alone(study_plain), "the reservoirs of the study's network", "study"
+        ),
+        System("study", "study's transformer with reservoirs", _alone(study)),
+        System(OURS, "ours", ours),
+    ]
+    if dissected.network.architecture != "tokens":
+        return systems
+    whole = _alone(dissected)
+    systems.append(System(NETWORK, "our network, all parts", whole))
+    for name, (part, changes) in PARTS.items():
+        config = replace(whole, network=replace(whole.network, **changes))
+        systems.append(System(f"without-{name}", f"without {part}", config, part, NETWORK))
+    return systems
+
+
+def choose(systems: list[System], names: str | None) -> list[System]:
+    """Those of the comma-separated `names`, in the table's order; all without names.
+
+    Raises:
+        ModelError: for a name that no system has.
+    """
+    if names is None:
+        return systems
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = [system.name for system in systems]
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None or not wanted:
+        raise ModelError(f"'{unknown or names}' is not a system; there are {', '.join(known)}.")
+    return [system for system in systems if system.name in wanted]
+
+
+def fit_system(system: System, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
+    """Train one system on labelled tracks.
+
+    Raises:
+        ModelError: where the data set has no labels.
+    """
+    if system.config is None:
+        return _half_rule(dataset)
+    if isinstance(system.config, ForestConfig):
+        return _forest(system.config, dataset, seed, tell)
+    return _network(system.config, dataset, seed, tell)
+
+
+def _alone(config: TrainingConfig) -> TrainingConfig:
+    """Served whatever it is worth."""
+    return replace(config, fall_back=False)
+
+
+def _half_rule(dataset: Dataset) -> Fitted:
+    tags = dataset.vocabulary.n_tags
+    return Fitted(
+        score=lambda probabilities: probabilities[:, :tags],
+        thresholds=np.full(tags, HALF),
+        parameters=0,
+        digest=hashlib.sha256(b"").hexdigest(),
+        about={},
+    )
+
+
+def _network(config: TrainingConfig, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
+    trained = training.train(dataset, None, config, tell, seed)
+    network = trained.network
+    return Fitted(
+        score=lambda probabilities: artifact.score(network, probabilities),
+        thresholds=thresholds.row(dataset.vocabulary.tags, trained.thresholds),
+        parameters=sum(parameter.numel() for parameter in network.parameters()) + network.n_tags,
+        digest=hashlib.sha256(safetensors.torch.save(network.state_dict())).hexdigest(),
+        about={
+            "served": trained.metrics["served"],
+            "smoothing": trained.metrics["smoothing"],
+            "cross_fitted_weighted_f1": trained.metrics["cross_fitted_weighted_f1"],
+            "epochs": {name: fit.best_epoch for name, fit in trained.fits.items()},
+        },
+    )
+
+
+def _forest(config: ForestConfig, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
+    forest, out_of_fold = fit_forest(dataset, config, seed, tell)
+    chosen = training.candidate("forest", out_of_fold, out_of_fold, dataset, TrainingConfig(), seed)
+    tuned = thresholds.tune(chosen.scores, dataset.need_labels(), [chosen.smoothing], chosen.expected)[0]
+    return Fitted(
+        score=forest.score,
+        thresholds=tuned,
+        parameters=forest.parameters() + len(tuned),
+        digest=forest.digest(),
+        about={
+            "smoothing": chosen.smoothing,
+            "cross_fitted_weighted_f1": {"forest": chosen.weighted_f1},
+        },
+    )
