@@ -11,6 +11,7 @@ import typer
 from model.errors import ModelError
 from ops.cli import (
     bench,
+    compare,
     data,
     deadletter,
     demo,
@@ -18,6 +19,7 @@ from ops.cli import (
     models,
     produce,
     score,
+    search,
     tail,
     thresholds,
     topics,
@@ -47,6 +49,8 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.TRAIN_EPILOG)(train.train)
 app.command("evaluate", epilog=train.EVALUATE_EPILOG)(train.evaluate)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("search", epilog=search.EPILOG)(search.search)
 app.command("score", epilog=score.EPILOG)(score.score)
 app.add_typer(models.app, name="models")
 

@@ -1,0 +1,352 @@
+"""The search on little data: resumed after a kill, shared by processes, repeatable, and its winner trains."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import optuna
+import pytest
+import torch
+from optuna.distributions import FloatDistribution
+from optuna.storages.journal._base import BaseJournalSnapshot
+from optuna.trial import TrialState
+
+from model import config, search, search_life, search_report, search_storage
+from model.errors import ModelError
+from model.folds import artist_folds
+from model.registry import Registry
+from model.search_space import BCE, F1, SPACES, Space
+from ops.cli import main as cli
+from tests.model_data import make_dataset, write_dataset
+
+TINY = Space("tiny", "linear", F1, {"learning_rate": FloatDistribution(1e-4, 1.0, log=True)})
+TINY_LOSS = replace(TINY, name="tiny-loss", objective=BCE)
+TRACKS = 120
+
+# A process that hangs in its fourth trial, as a person's command would be if it were that slow.
+HANGING = """
+import sys, time
+from model import search, search_space
+from ops.cli import main as cli
+from tests.unit.test_model_search import TINY
+
+search_space.SPACES["tiny"] = TINY
+fit_fold = search._fit_fold
+calls = []
+
+def hang(*arguments):
+    calls.append(1)
+    if len(calls) == 3 * search.FOLDS + 1:
+        print("hangs", flush=True)
+        time.sleep(60)
+    return fit_fold(*arguments)
+
+search._fit_fold = hang
+cli.main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def tiny_spaces(monkeypatch):
+    monkeypatch.setitem(SPACES, "tiny", TINY)
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_dataset(tmp_path / "data" / "train", make_dataset(TRACKS))
+    write_dataset(tmp_path / "data" / "val", make_dataset(40, seed=5))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run one command; returns exit code, stdout, stderr."""
+    monkeypatch.setenv("TAGSTREAM_MODELS_DIR", str(tmp_path / "models"))
+
+    def call(*words: object):
+        monkeypatch.setattr(sys, "argv", ["tagstream", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return ended.value.code, shown.out, shown.err
+
+    return call
+
+
+def memory(space: Space = TINY, seed: int = 0, tracks: int = TRACKS) -> search.Search:
+    return search.open_search(optuna.storages.InMemoryStorage(), "s", space, make_dataset(tracks), seed)
+
+
+def outline(trials) -> list:
+    return [(trial.state, trial.params, trial.value) for trial in trials]
+
+
+def trials_of(journal) -> list:
+    storage = search_storage.open_storage(str(journal), "s")
+    return optuna.load_study(study_name="s", storage=storage).get_trials()
+
+
+def test_a_killed_search_goes_on(run, data, tmp_path):
+    """What was finished stays as it was; what was running is tried again; all is as if nothing had happened."""
+    journal = tmp_path / "j.jsonl"
+    words = ["search", "--data", data, "--space", "tiny", "--study", "s", "--storage", journal, "--trials", 5]
+    environment = {**os.environ, "TAGSTREAM_MODELS_DIR": str(tmp_path / "models"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", HANGING, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"hangs\n"
+        process.send_signal(signal.SIGKILL)
+    before = trials_of(journal)
+    assert [trial.state for trial in before] == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING]
+
+    code, out, err = run(*words, "--json")
+    assert code == 0 and "trial 3: failed, its process died" in err
+    after = trials_of(journal)
+    assert outline(after[:3]) == outline(before[:3])
+    assert [trial.datetime_complete for trial in after[:3]] == [trial.datetime_complete for trial in before[:3]]
+    assert (after[3].state, after[4].params) == (TrialState.FAIL, before[3].params)
+    assert json.loads(out)["trials"] == {"completed": 5, "pruned": 0, "failed": 1, "retried": 1, "unfinished": 0}
+
+    uninterrupted = memory()
+    search.run(uninterrupted, 5)
+    assert outline(uninterrupted.study.trials) == outline(after[:3] + after[4:])
+    assert run(*words)[0] == 0 and len(trials_of(journal)) == len(after)  # nothing is left to do
+
+
+def test_two_processes_share_a_search(run, data, tmp_path, monkeypatch):
+    """Two real processes; the one that asked for them only watches."""
+    journal = tmp_path / "j.jsonl"
+    space = "ours"  # as the workers know it
+    code, out, err = run(
+        *("search", "--data", data, "--space", space, "--study", "s", "--storage", journal),
+        *("--trials", 4, "--workers", 2, "--json"),
+    )
+    assert code == 0, err
+    trials = trials_of(journal)
+    useful = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(useful) == len(search_life.first_attempts(trials)) == 4
+    assert len({trial.user_attrs[search_life.PROCESS]["pid"] for trial in useful}) == 2
+    assert json.loads(out)["best"]["value"] == max(trial.value for trial in useful)
+    assert useful[0].params == SPACES["ours"].base_params()
+
+
+def test_the_same_seed_proposes_the_same():
+    one, same, other = memory(), memory(), memory(seed=1)
+    for each in one, same, other:
+        search.run(each, 13)  # past the random ones
+    assert outline(one.study.trials) == outline(same.study.trials)
+    assert one.study.trials[1].params != other.study.trials[1].params
+    assert one.study.trials[0].params == {"learning_rate": config.CONFIGS["linear"].learning_rate}
+
+
+@pytest.mark.parametrize("space", [TINY, TINY_LOSS])
+def test_hopeless_trials_are_pruned_by_the_held_out_loss(space):
+    opened = memory(space)
+    search.run(opened, 16)
+    states = [trial.state for trial in opened.study.trials]
+    assert states.count(TrialState.PRUNED) >= 2 and states.count(TrialState.COMPLETE) >= 6
+    assert states[: search.UNPRUNED_TRIALS] == [TrialState.COMPLETE] * search.UNPRUNED_TRIALS
+    for trial in opened.study.trials:
+        if trial.state == TrialState.PRUNED:
+            seen = len(trial.intermediate_values)
+            assert search.UNPRUNED_EPOCHS < seen <= config.CONFIGS["linear"].epochs
+            sign = -1 if space.maximises else 1
+            rivals = [other for other in opened.study.trials[: trial.number] if other.state == TrialState.COMPLETE]
+            lowest = min(sign * loss for loss in trial.intermediate_values.values())
+            better = [min(sign * r.intermediate_values.get(e, 9) for e in range(1, seen + 1)) for r in rivals]
+            assert sum(loss < lowest for loss in better) >= len(rivals) / 2 - 1
+
+
+def test_the_winner_trains_and_registers(run, data, tmp_path):
+    code, out, err = run(
+        *("search", "--data", data, "--space", "tiny", "--trials", 3, "--out", tmp_path / "out"),
+        *("--train", "--alias", "champion", "--json"),
+    )
+    found = json.loads(out)
+    assert code == 0, err
+    registry = Registry(tmp_path / "models")
+    assert registry.aliases() == {"champion": found["model"]} and registry.load("champion")
+    settings = config.load(found["config"])
+    assert settings == TINY.configure(found["best"]["params"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page  # importances need more trials
+    rows = list(csv.DictReader((tmp_path / "out" / "trials.csv").open()))
+    assert [float(row["weighted F1"]) for row in rows][found["best"]["trial"]] == found["best"]["value"]
+    assert (tmp_path / "models" / "searches" / "data-tiny" / "journal.jsonl").is_file()
+
+
+def test_a_report_of_many_trials(tmp_path):
+    opened = memory(TINY_LOSS)
+    search.run(opened, 24)
+    files = search_report.write(opened.study, opened.space, tmp_path)
+    page = files["report.html"].read_text()
+    assert page.count("data:image/png;base64,") == 4 and f"Winner: trial {opened.study.best_trial.number}" in page
+
+
+@pytest.mark.parametrize("name", ["study", "ours"])
+def test_the_base_lies_in_its_space_and_comes_back_from_the_file(name, tmp_path):
+    space = SPACES[name]
+    params = space.base_params()
+    for field, distribution in space.ranges.items():
+        assert distribution._contains(distribution.to_internal_repr(params[field])), field
+    assert space.configure(params) == config.CONFIGS[space.base]
+    sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask(space.ranges).params
+    path = tmp_path / "winner.toml"
+    path.write_text(space.to_toml(sampled, "a remark"))
+    made = config.load(str(path))
+    assert made == space.configure(sampled) != config.CONFIGS[space.base]
+    assert (
+        made.network.width % made.network.heads == 0 and set(asdict(made)) == set(asdict(config.CONFIGS[name]))
+        if name in config.CONFIGS
+        else True
+    )
+
+
+def test_the_objective_is_of_tracks_whose_artists_were_not_seen(monkeypatch):
+    """Labels of the scored fold do not reach the network that scores it, but for the stop."""
+    opened, seen = memory(), []
+    real = search.fit
+
+    def watched(network, logits, labels, *rest, held, **more):
+        seen.append((len(logits), len(held[0])))
+        return real(network, logits, labels, *rest, held=held, **more)
+
+    monkeypatch.setattr(search, "fit", watched)
+    search.run(opened, 1)
+    folds = artist_folds(opened.dataset.artists, TRACKS, search.FOLDS, 0)
+    assert seen == [((folds != fold).sum(), (folds == fold).sum()) for fold in range(search.FOLDS)]
+
+
+def test_a_trial_in_trouble_is_marked_and_the_search_goes_on(monkeypatch):
+    opened, real = memory(), search._fit_fold
+
+    def troubled(searched, configuration, folds, fold, tick):
+        if configuration.learning_rate > 0.05:
+            raise MemoryError("no room")
+        return real(searched, configuration, folds, fold, tick)
+
+    monkeypatch.setattr(search, "_fit_fold", troubled)
+    search.run(opened, 8)
+    failed = [trial for trial in opened.study.trials if trial.state == TrialState.FAIL]
+    assert 0 < len(failed) < 8 == len(opened.study.trials)
+    assert all("MemoryError: no room" in trial.user_attrs[search_life.WHY] for trial in failed)
+
+
+def test_a_search_that_only_fails_ends(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("wrong")
+
+    monkeypatch.setattr(search, "_fit_fold", broken)
+    with pytest.raises(ModelError, match="first 3 trials failed, the last with RuntimeError: wrong"):
+        search.run(memory(), 10)
+
+
+def test_an_interrupted_trial_is_queued_again(monkeypatch):
+    opened = memory()
+    with pytest.raises(KeyboardInterrupt):
+        search.run(opened, 2, wanted=iter([True, True, True, False]).__next__)
+    first, again = opened.study.trials
+    assert (first.state, again.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert first.params == again.params and first.user_attrs[search_life.WHY] == "interrupted"
+    search.run(opened, 2)
+    assert [trial.state for trial in opened.study.trials][1:] == [TrialState.COMPLETE] * 2
+
+
+def test_a_silent_process_on_another_machine_is_dead():
+    opened = memory()
+    study, storage = opened.study, opened.storage
+    silent, talking = study.ask(TINY.ranges), study.ask(TINY.ranges)
+    for trial, beat in (silent, 1.0), (talking, 4e9):
+        trial.set_user_attr(search_life.PROCESS, {"host": "elsewhere", "pid": 1, "started": 0.0})
+        trial.set_user_attr(search_life.BEAT, beat)
+    search_life.bury_the_dead(study, storage)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "WAITING"]
+    for _ in range(search_life.RETRIES_MAX):  # and what kills every process is not tried for ever
+        again = study.ask(TINY.ranges)
+        again.set_user_attr(search_life.BEAT, 1.0)
+        search_life.bury_the_dead(study, storage)
+    assert len(study.trials) == 2 + search_life.RETRIES_MAX
+    assert len(search_life.first_attempts(study.trials)) == 2
+
+
+def test_no_more_trials_than_asked_for():
+    """Two processes that start the last trial at once: one of them takes it back."""
+    opened = memory()
+    with search_life.signs_of_life(opened.storage, opened.study.ask(TINY.ranges)._trial_id):
+        search._run_one(opened, 1, lambda *_: None, lambda: True)
+    assert opened.study.trials[1].user_attrs[search_life.WHY] == search_life.SURPLUS
+    assert len(search_life.first_attempts(opened.study.trials)) == 1
+
+
+def test_a_torn_line_is_cut_off(tmp_path):
+    journal = tmp_path / "j.jsonl"
+    for trials in 1, 2:
+        opened = search.open_search(
+            search_storage.open_storage(str(journal), "s"), "s", TINY, make_dataset(TRACKS), seed=0
+        )
+        search.run(opened, trials)
+        with journal.open("a") as file:
+            file.write('{"op_code":4,"wor')
+    assert len(trials_of(journal)) == 2
+
+
+def test_a_database_can_hold_a_search(tmp_path):
+    storage = search_storage.open_storage(f"sqlite:///{tmp_path}/s.db", "s")
+    opened = search.open_search(storage, "s", TINY, make_dataset(TRACKS), seed=0)
+    search.run(opened, 2)
+    assert outline(opened.study.trials) == outline(_first_two())
+
+
+def _first_two() -> list:
+    opened = memory()
+    search.run(opened, 2)
+    return opened.study.trials
+
+
+def test_no_snapshot_of_redis_is_unpickled():
+    assert not issubclass(search_storage._RedisJournal, BaseJournalSnapshot)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--trials", "0"), "--trials is at least 1, not 0"),
+        (("--space", "outer"), "'outer' is not a search space; there are study, ours"),
+        (("--study", "../s"), "is not a study's name"),
+        (("--storage", "{tmp}/picture"), "is not the journal of a search"),
+        (("--storage", "{tmp}/picture/j"), "cannot be used"),
+        (("--storage", "redis://me:secret@127.0.0.1:1"), "redis://me:***@127.0.0.1:1 cannot be used"),
+        (("--storage", "sqlite:////no/such/folder/s.db"), "cannot be used"),
+        (("--storage", "nonsense://me:secret@host/db"), "nonsense://me:***@host/db cannot be used"),
+        (("--alias", "champion"), "--alias names the model that --train makes"),
+        (("--train", "--alias", "No Good"), "is not an alias"),
+        (("--data", "{tmp}/nowhere"), "is not a data set"),
+        (("--data", "{tmp}/few"), "at least 100 tracks"),
+        (("--storage", "{tmp}/begun.jsonl", "--study", "s", "--seed", "1"), "begun with other seed"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, data, tmp_path, words, told):
+    (tmp_path / "picture").write_bytes(b"\x89PNG\r\n")
+    write_dataset(tmp_path / "few", make_dataset(20))
+    search.open_search(search_storage.open_storage(f"{tmp_path}/begun.jsonl", "s"), "s", TINY, make_dataset(TRACKS), 0)
+    given = ["search", "--data", data, "--space", "tiny", "--trials", 2]
+    code, out, err = run(*given, *(word.format(tmp=tmp_path) for word in words))
+    assert code == 1 and out == "" and "secret" not in err
+    assert told in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
+    assert (tmp_path / "picture").read_bytes() == b"\x89PNG\r\n"
+
+
+def test_help_has_an_example(run):
+    code, out, _ = run("search", "--help")
+    assert code == 0 and "Example: tagstream search" in out
