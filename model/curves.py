@@ -61,13 +61,13 @@ class Curve:
         if not np.isfinite(at):
             return Point(0.0, 0.0, 0.0, 0.0)
         place, places = _logit(at), _logit(self.thresholds)
-        decided = np.interp(place, places, self.decided)
-        hits = np.interp(place, places, self.hits)
+        decided = float(np.interp(place, places, self.decided))
+        hits = float(np.interp(place, places, self.hits))
         return Point(
-            precision=float(hits / max(decided, 1e-12)),
-            recall=float(hits / max(self.support, 1)),
-            f1=float(f_beta(hits, decided, float(self.support))),
-            share=float(decided / max(self.tracks, 1)),
+            precision=hits / max(decided, 1e-12),
+            recall=hits / max(self.support, 1),
+            f1=float(f_beta(hits, decided, self.support)),
+            share=decided / max(self.tracks, 1),
         )
 
 

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from model.errors import ModelError
 
@@ -84,11 +84,11 @@ class Objective:
         return good
 
 
-def f_beta(hits: NDArray, taken: NDArray, positives: float | NDArray, beta: float = 1.0) -> NDArray[np.float64]:
+def f_beta(hits: ArrayLike, taken: ArrayLike, positives: ArrayLike, beta: float = 1.0) -> NDArray[np.float64]:
     """The F-beta of counts, element by element; 0 where there is neither a decision nor a positive."""
     square = beta * beta
-    whole = square * positives + taken
-    return np.divide((1 + square) * hits, whole, out=np.zeros_like(whole, dtype=np.float64), where=whole > 0)
+    whole = np.asarray(square * np.asarray(positives, np.float64) + np.asarray(taken, np.float64))
+    return np.divide((1 + square) * np.asarray(hits), whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def _allowed(kind: str, number: float) -> bool:

@@ -32,7 +32,7 @@ def tune(
 
     `expected` are calibrated probabilities of the labels, where the scores themselves are not calibrated.
     """
-    scores = scores.astype(np.float16)
+    scores = np.abs(np.asfortranarray(scores.astype(np.float16)))  # -0.0 becomes 0.0; columns lie together
     expected = scores if expected is None else expected
     goal = objective or Objective()
     tuned = [
@@ -47,7 +47,7 @@ def _tune_tag(
     positives = float(labels.sum())
     if positives == 0:
         return [NEVER_SEEN if goal.takes_the_unseen else np.inf] * len(smoothings)
-    order = np.argsort(-scores.astype(np.float32), kind="stable")
+    order = np.argsort(~scores.view(np.uint16), kind="stable")  # no score is below 0: its bits order as it does
     ranked = scores[order].astype(np.float64)
     hits = np.cumsum(labels[order], dtype=np.float64)
     hoped = np.cumsum(expected[order], dtype=np.float64)

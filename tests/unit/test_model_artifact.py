@@ -44,8 +44,7 @@ def test_a_trained_model_holds_all_that_the_contract_lists(tmp_path):
         "README.md",
         "curves.json",
         "report/tags.csv",
-        "report/learning-curve.png",
-        "report/f1-by-frequency.png",
+        "report/index.html",
     }
     loaded = artifact.load(tmp_path / version)
     wanted = "format network vocabulary features thresholds metrics training data seeds libraries files golden"
