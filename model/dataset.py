@@ -176,7 +176,7 @@ def _read_artists(directory: Path, track_ids: list[str]) -> NDArray | None:
     path = find_table(directory, "tracks")
     if path is None:
         return None
-    table = read_table(path)
+    table = read_table(path, text=("artist",))
     if "artist" not in table.columns:
         return None
     column = table.aligned(track_ids).column("artist").cast(pa.string()).fill_null("")

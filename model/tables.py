@@ -3,7 +3,8 @@
 Every complaint names the file, the column and the row (1 is the first track). Knows nothing of classes or tags.
 """
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 ID_COLUMN = "ChallengeID"
+LONGEST_COMPLAINT = 200  # characters of what a reader says
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Table:
         """All columns `[N, columns]`, each cell finite and in [0, 1]."""
         values = np.empty((len(self.ids), len(self.columns)), dtype=np.float32)
         for index, name in enumerate(self.columns):
-            numbers = self._numbers(name)
+            numbers = self._numbers(name)  # [N]
             bad = ~((numbers >= 0.0) & (numbers <= 1.0))  # NaN fails both
             if bad.any():
                 row = int(np.argmax(bad))
@@ -117,20 +119,16 @@ def find_table(directory: Path, stem: str) -> Path | None:
     return None
 
 
-def read_table(path: Path) -> Table:
-    """Read one file and check its ids.
+def read_table(path: Path, text: Collection[str] = ()) -> Table:
+    """Read one file and check its ids; all columns but the ids and those of `text` are to be numbers.
 
     Raises:
         ModelError: where it cannot be read, lacks ids, or has an id twice.
     """
     try:
-        if path.suffix == ".csv":
-            options = pyarrow.csv.ConvertOptions(column_types={ID_COLUMN: pa.string()}, strings_can_be_null=True)
-            data = pyarrow.csv.read_csv(path, convert_options=options)
-        else:
-            data = pyarrow.parquet.read_table(path)
+        data = _read_csv(path, {ID_COLUMN, *text}) if path.suffix == ".csv" else _read_parquet(path)
     except (pa.ArrowException, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+        raise ModelError(f"{path} cannot be read: {first_words(error)}.") from None
     check_header(path, data.column_names)
     return as_table(path, data)
 
@@ -157,8 +155,53 @@ def as_table(path: Path, data: pa.Table, first_row: int = 0) -> Table:
     return Table(path, _read_ids(path, data.column(ID_COLUMN), first_row), data.drop_columns([ID_COLUMN]), first_row)
 
 
+def _read_parquet(path: Path) -> pa.Table:
+    with pyarrow.parquet.ParquetFile(path) as file:  # not read_table: to that a folder `year=2026` is a column
+        return file.read()
+
+
+def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
+    """Numbers as float32; where a cell is none, all as text, so that the complaint can name the cell."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names = next(csv.reader(file), [])
+    types = {name: pa.string() if name in text else pa.float32() for name in names}
+    try:
+        return pyarrow.csv.read_csv(path, convert_options=csv_cells(types))
+    except pa.ArrowInvalid:
+        return _read_text(path, names)
+
+
+def _read_text(path: Path, names: list[str]) -> pa.Table:
+    """All columns as text. A row of too many or too few cells is told by its number."""
+    wrong: list[pyarrow.csv.InvalidRow] = []
+    parse = pyarrow.csv.ParseOptions(invalid_row_handler=lambda row: wrong.append(row) or "skip")
+    plain = pyarrow.csv.ReadOptions(use_threads=False)  # with more of them Arrow does not know the numbers
+    data = pyarrow.csv.read_csv(path, plain, parse, csv_cells(dict.fromkeys(names, pa.string())))
+    if wrong:
+        row = wrong[0]  # Arrow counts the header
+        cells = f"{row.actual_columns} cells under {row.expected_columns} column names"
+        raise ModelError(f"{path}, row {row.number - 1} has {cells}.")
+    return data
+
+
+def csv_cells(types: Mapping[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
+    """How cells are read: types are given, for a guess holds for the first megabyte only; just "" is an empty cell."""
+    return pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+
+
+def first_words(error: Exception) -> str:
+    """Of the first line, no more than a sentence holds: readers quote whole rows."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")[:LONGEST_COMPLAINT]
+
+
 def _read_ids(path: Path, column: pa.ChunkedArray, first_row: int) -> list[str]:
-    column = column.cast(pa.string())
+    if pa.types.is_floating(column.type):  # whole numbers that went through a table with gaps
+        column = _whole(path, column)
+    try:
+        column = column.cast(pa.string())
+    except pa.ArrowNotImplementedError:
+        raise ModelError(f"{path}, column '{ID_COLUMN}' holds {column.type}, not text or whole numbers.") from None
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy()))
         raise ModelError(f"{path}, column '{ID_COLUMN}', row {row + 1} is empty.")
@@ -171,3 +214,10 @@ def _read_ids(path: Path, column: pa.ChunkedArray, first_row: int) -> list[str]:
                 raise ModelError(f"{path} has {ID_COLUMN} '{track_id}' twice, again in row {first_row + row + 1}.")
             seen.add(track_id)
     return column.to_pylist()
+
+
+def _whole(path: Path, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        raise ModelError(f"{path}, column '{ID_COLUMN}' holds fractions; an id is text or a whole number.") from None

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.dataset import load, load_splits
@@ -97,7 +99,13 @@ def bad_file(cell: str) -> str:
         ("ChallengeID,calm\n,0.5\n", ["ChallengeID", "row 1", "empty"]),
         ("ChallengeID,calm\n", ["no rows"]),
         ("ChallengeID,calm,calm\nT-1,0.5,0.5\n", ["'calm' twice"]),
-        ("ChallengeID,calm\nT-1,0.5,0.5\n", ["cannot be read"]),
+        ("ChallengeID,calm\nT-1,0.5\nT-2,0.5,0.5\n", ["row 2", "3 cells", "2 column names"]),
+        ("ChallengeID,calm\nT-1,0.5\nT-2\n", ["row 2", "1 cells"]),
+        ("ChallengeID,calm\nT-1,NA\n", ["calm", "row 1", "'NA'", "not a number"]),
+        ('ChallengeID,calm\nT-1,"0,5"\n', ["calm", "row 1", "'0,5'", "not a number"]),
+        ("ChallengeID;calm\nT-1;0.5\n", ["no column ChallengeID"]),
+        ("", ["cannot be read", "Empty"]),
+        ("ChallengeID,calm\n" + "\x00" * 5 + "\n", ["row 1"]),
         ("ChallengeID\nT-1\n", ["no tags"]),
     ],
 )
@@ -128,13 +136,107 @@ def test_bad_label_files(tmp_path, text, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+ODD_CSV = {
+    "byte order mark": b"\xef\xbb\xbfChallengeID,calm\nT-1,0.5\nT-2,1\n",
+    "CRLF": b"ChallengeID,calm\r\nT-1,0.5\r\nT-2,1\r\n",
+    "quoted": b'"ChallengeID","calm"\n"T-1","0.5"\n"T-2",1\n',
+    "empty lines": b"ChallengeID,calm\nT-1,0.5\n\nT-2,1e0\n\n",
+    "ids not first": b"calm,ChallengeID\n.5,T-1\n1.,T-2\n",
+}
+
+
+@pytest.mark.parametrize("content", ODD_CSV.values(), ids=ODD_CSV)
+def test_csv_as_others_write_it(tmp_path, content):
+    (tmp_path / "input_moods_tags_data.csv").write_bytes(content)
+    read = load(tmp_path)
+    assert read.track_ids == ["T-1", "T-2"] and read.vocabulary.tags == ("calm",)
+    assert read.probabilities.tolist() == [[0.5], [1.0]]
+
+
+def test_ids_that_spell_nothing(tmp_path):
+    """`NA` and `null` are ids like others, and names of artists too."""
+    (tmp_path / "input_moods_tags_data.csv").write_text("ChallengeID,calm\nNA,0.5\nnull,0.5\n")
+    (tmp_path / "tracks.csv").write_text("ChallengeID,artist\nnull,NaN\nNA,12\n")
+    read = load(tmp_path)
+    assert read.track_ids == ["NA", "null"] and read.artists.tolist() == ["12", "NaN"]
+
+
+def test_a_column_of_whole_numbers_may_turn_into_fractions_late(tmp_path):
+    """A reader that guesses types from the first megabyte would stumble over the last row."""
+    rows = [f"{row},0,{'x' * 40}" for row in range(30_000)]
+    (tmp_path / "tracks.csv").write_text("\n".join(["ChallengeID,year,artist", *rows]))
+    whole = "\n".join(f"{row},0" for row in range(29_999))
+    (tmp_path / "input_moods_tags_data.csv").write_text(f"ChallengeID,calm\n{whole}\n29999,0.25\n")
+    assert load(tmp_path).probabilities[-1, 0] == 0.25
+
+
+@pytest.mark.parametrize("ids", [[7, 11], [7.0, 11.0], ["7", "11"]])
+def test_ids_that_are_numbers_meet_across_files(tmp_path, ids):
+    pq.write_table(pa.table({"ChallengeID": ids, "calm": [0.5, 0.25]}), tmp_path / "input_moods_tags_data.parquet")
+    (tmp_path / "output_moods_tags_data.csv").write_text("ChallengeID,calm\n11,1\n7,0\n")
+    read = load(tmp_path)
+    assert read.track_ids == ["7", "11"] and read.labels.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"ChallengeID": [1.5], "calm": [0.5]}, ["ChallengeID", "fractions"]),
+        ({"ChallengeID": [[1]], "calm": [0.5]}, ["ChallengeID", "list"]),
+        ({"ChallengeID": ["a", None], "calm": [0.5, 0.5]}, ["ChallengeID", "row 2", "empty"]),
+        ({"ChallengeID": [1, 2], "calm": [0.5, None]}, ["calm", "row 2", "empty"]),
+        ({"ChallengeID": [1, 2], "calm": [0.5, float("nan")]}, ["calm", "row 2", "not a finite number"]),
+        ({"ChallengeID": [1], "calm": [[0.5]]}, ["calm", "list"]),
+        ({"ChallengeID": [1, 2], "calm": ["0.5", "x"]}, ["calm", "row 2", "'x'", "not a number"]),
+    ],
+)
+def test_bad_parquet_columns(tmp_path, columns, words):
+    pq.write_table(pa.table(columns), tmp_path / "input_moods_tags_data.parquet")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path)
+    assert all(word in str(caught.value) for word in ["input_moods_tags_data.parquet", *words]), str(caught.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "input_moods_tags_data.csv").write_bytes("ChallengeID,calm\nÉ,0.5\n".encode("latin-1"))
+    with pytest.raises(ModelError, match=r"cannot be read.*UTF8"):
+        load(tmp_path)
+
+
+def test_a_folder_that_spells_a_partition_is_no_column(tmp_path):
+    folder = write_dataset(tmp_path / "year=2026", make_dataset(5))
+    assert load(folder).vocabulary == SMALL
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_hardly_any_tracks(tmp_path, tracks):
+    written = make_dataset(tracks, MOODS_ONLY)
+    read = load(write_dataset(tmp_path / "d", written))
+    assert len(read) == tracks and read.labels.shape == (tracks, 3)
+
+
+def test_an_empty_split_is_named(tmp_path):
+    write_dataset(tmp_path / "train", make_dataset(9))
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ModelError, match="val is not a data set"):
+        load_splits(tmp_path)
+
+
+def test_a_class_with_labels_only(tmp_path):
+    folder = write_dataset(tmp_path / "d", make_dataset(6))
+    (folder / "input_moods_tags_data.parquet").unlink()
+    with pytest.raises(ModelError, match=r"output_moods_tags_data.*'calm'.*input columns lack"):
+        load(folder)
+
+
 def test_not_a_data_set(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ModelError, match="is not a data set"):
             load(folder)
-    (tmp_path / "input_moods_tags_data.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ModelError, match="cannot be read"):
-        load(tmp_path)
+    for content in (b"no parquet", b""):
+        (tmp_path / "input_moods_tags_data.parquet").write_bytes(content)
+        with pytest.raises(ModelError, match=r"input_moods_tags_data.parquet cannot be read"):
+            load(tmp_path)
 
 
 def test_labels_for_some_classes_only(tmp_path):
