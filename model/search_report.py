@@ -64,13 +64,20 @@ def count(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     }
 
 
+def ranking(trials: Sequence[FrozenTrial], space: Space) -> list[FrozenTrial]:
+    """Completed trials, the best first."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: trial.value or 0.0, reverse=space.maximises)
+
+
 def columns(trial: FrozenTrial, space: Space) -> dict[str, object]:
     """One trial as a row: how it ended, then the fields of its configuration."""
     seconds = trial.duration.total_seconds() if trial.duration else None
     about = {
         "trial": trial.number,
         "state": trial.state.name.lower(),
-        space.objective: trial.value,
+        # Optuna gives a pruned trial its last report as a value: no objective.
+        space.objective: trial.value if trial.state == TrialState.COMPLETE else None,
         "epochs": len(trial.intermediate_values) or None,
         "seconds": seconds,
         "weights": trial.user_attrs.get(WEIGHTS),
@@ -92,8 +99,7 @@ def _csv(trials: Sequence[FrozenTrial], space: Space) -> str:
 
 
 def _page(study: optuna.Study, space: Space, trials: Sequence[FrozenTrial], winner: FrozenTrial) -> str:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=space.maximises)
+    ranked = ranking(trials, space)
     title = f"Search '{study.study_name}'"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -103,7 +109,7 @@ def _page(study: optuna.Study, space: Space, trials: Sequence[FrozenTrial], winn
         "<h2>Learning curves</h2>",
         _image(plots.curves(trials, winner, space.maximises), "held-out loss by epoch"),
         "<h2>What mattered</h2>",
-        *_importances(study, complete),
+        *_importances(study, ranked),
         "<h2>Each parameter alone</h2>",
         _image(plots.slices(trials, winner, space.ranges, space.objective, space.maximises), "slices"),
         "<p class=note>Later trials are darker; the star is the winner; triangles lie beyond the edge.</p>",

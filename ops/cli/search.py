@@ -169,8 +169,7 @@ def _train(
 def _show(opened: "Search", found: dict[str, Any]) -> None:
     from model import search_report
 
-    complete = [trial for trial in opened.study.get_trials(deepcopy=False) if trial.value is not None]
-    ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=opened.space.maximises)[:SHOWN]
+    ranked = search_report.ranking(opened.study.get_trials(deepcopy=False), opened.space)[:SHOWN]
     rows = [search_report.columns(trial, opened.space) for trial in ranked]
     fields = ["trial", opened.space.objective, "seconds", "weights", *opened.space.ranges]
     values = [[name, *(row[name] for row in rows)] for name in fields]

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -27,26 +28,23 @@ TINY = Space("tiny", "linear", F1, {"learning_rate": FloatDistribution(1e-4, 1.0
 TINY_LOSS = replace(TINY, name="tiny-loss", objective=BCE)
 TRACKS = 120
 
-# A process that hangs in its fourth trial, as a person's command would be if it were that slow.
+# A process that hangs in its fourth trial, as a person's would be if it took that long.
 HANGING = """
 import sys, time
-from model import search, search_space
-from ops.cli import main as cli
-from tests.unit.test_model_search import TINY
+from model import search
+from tests.unit.test_model_search import open_tiny
 
-search_space.SPACES["tiny"] = TINY
-fit_fold = search._fit_fold
-calls = []
+fit_fold, calls = search._fit_fold, []
 
 def hang(*arguments):
     calls.append(1)
     if len(calls) == 3 * search.FOLDS + 1:
         print("hangs", flush=True)
-        time.sleep(60)
+        time.sleep(120)
     return fit_fold(*arguments)
 
 search._fit_fold = hang
-cli.main()
+search.run(open_tiny(sys.argv[1]), 5)
 """
 
 
@@ -98,74 +96,89 @@ def trials_of(journal) -> list:
     return optuna.load_study(study_name="s", storage=storage).get_trials()
 
 
-def test_a_killed_search_goes_on(run, data, tmp_path):
-    """What was finished stays as it was; what was running is tried again; all is as if nothing had happened."""
+def open_tiny(journal) -> search.Search:
+    return search.open_search(search_storage.open_storage(str(journal), "s"), "s", TINY, make_dataset(TRACKS), seed=0)
+
+
+def test_two_processes_share_a_search_and_one_is_killed(tmp_path):
+    """What was finished stays, what was running is tried again, and all is as if one had done it undisturbed."""
     journal = tmp_path / "j.jsonl"
-    words = ["search", "--data", data, "--space", "tiny", "--study", "s", "--storage", journal, "--trials", 5]
-    environment = {**os.environ, "TAGSTREAM_MODELS_DIR": str(tmp_path / "models"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", HANGING, *map(str, words)]
+    command = [sys.executable, "-c", HANGING, str(journal)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None and process.stdout.readline() == b"hangs\n"
-        process.send_signal(signal.SIGKILL)
-    before = trials_of(journal)
-    assert [trial.state for trial in before] == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING]
+        before = trials_of(journal)
+        assert [trial.state for trial in before] == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING]
 
-    code, out, err = run(*words, "--json")
-    assert code == 0 and "trial 3: failed, its process died" in err
+        def kill_when_waited_for(what: str, done: int, total: int) -> None:
+            if what.startswith("waiting for trial 3, of another process"):
+                assert (done, total) == (4, 5)
+                process.send_signal(signal.SIGKILL)
+
+        search.run(open_tiny(journal), 5, tell=kill_when_waited_for)
     after = trials_of(journal)
     assert outline(after[:3]) == outline(before[:3])
     assert [trial.datetime_complete for trial in after[:3]] == [trial.datetime_complete for trial in before[:3]]
-    assert (after[3].state, after[4].params) == (TrialState.FAIL, before[3].params)
-    assert json.loads(out)["trials"] == {"completed": 5, "pruned": 0, "failed": 1, "retried": 1, "unfinished": 0}
+    assert after[3].state == TrialState.FAIL and after[3].user_attrs[search_life.WHY] == "its process died"
+    assert search_report.count(after) == {"completed": 5, "pruned": 0, "failed": 1, "retried": 1, "unfinished": 0}
+    pids = [trial.user_attrs[search_life.PROCESS]["pid"] for trial in after]
+    assert pids == [process.pid] * 4 + [os.getpid()] * 2
 
-    uninterrupted = memory()
-    search.run(uninterrupted, 5)
-    assert outline(uninterrupted.study.trials) == outline(after[:3] + after[4:])
-    assert run(*words)[0] == 0 and len(trials_of(journal)) == len(after)  # nothing is left to do
+    undisturbed = memory()
+    search.run(undisturbed, 5)
+    assert outline(undisturbed.study.trials) == outline([*after[:3], after[5], after[4]])
+    search.run(open_tiny(journal), 5)
+    assert len(trials_of(journal)) == len(after)  # nothing is left to do
 
 
-def test_two_processes_share_a_search(run, data, tmp_path, monkeypatch):
-    """Two real processes; the one that asked for them only watches."""
+@pytest.mark.slow
+def test_workers_of_one_command(run, data, tmp_path):
+    """The process that was asked only watches; the others are as a person's own would be."""
     journal = tmp_path / "j.jsonl"
-    space = "ours"  # as the workers know it
     code, out, err = run(
-        *("search", "--data", data, "--space", space, "--study", "s", "--storage", journal),
-        *("--trials", 4, "--workers", 2, "--json"),
+        *("search", "--data", data, "--study", "s", "--storage", journal),
+        *("--trials", 6, "--workers", 2, "--json"),
     )
     assert code == 0, err
     trials = trials_of(journal)
-    useful = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    assert len(useful) == len(search_life.first_attempts(trials)) == 4
-    assert len({trial.user_attrs[search_life.PROCESS]["pid"] for trial in useful}) == 2
-    assert json.loads(out)["best"]["value"] == max(trial.value for trial in useful)
-    assert useful[0].params == SPACES["ours"].base_params()
+    assert len(search_life.first_attempts(trials)) == 6 and not search_life.pending(trials)
+    assert os.getpid() not in {trial.user_attrs[search_life.PROCESS]["pid"] for trial in trials}
+    assert json.loads(out)["best"]["value"] == max(trial.value for trial in trials if trial.value is not None)
+    assert trials[0].params == SPACES["ours"].base_params() and "trial 0: weighted F1" in err
 
 
 def test_the_same_seed_proposes_the_same():
     one, same, other = memory(), memory(), memory(seed=1)
-    for each in one, same, other:
-        search.run(each, 13)  # past the random ones
+    for each, trials in (one, 12), (same, 12), (other, 2):  # 12: past the random ones
+        search.run(each, trials)
     assert outline(one.study.trials) == outline(same.study.trials)
     assert one.study.trials[1].params != other.study.trials[1].params
     assert one.study.trials[0].params == {"learning_rate": config.CONFIGS["linear"].learning_rate}
 
 
 @pytest.mark.parametrize("space", [TINY, TINY_LOSS])
-def test_hopeless_trials_are_pruned_by_the_held_out_loss(space):
+def test_hopeless_trials_are_pruned_by_the_held_out_loss(space, tmp_path):
     opened = memory(space)
-    search.run(opened, 16)
-    states = [trial.state for trial in opened.study.trials]
-    assert states.count(TrialState.PRUNED) >= 2 and states.count(TrialState.COMPLETE) >= 6
-    assert states[: search.UNPRUNED_TRIALS] == [TrialState.COMPLETE] * search.UNPRUNED_TRIALS
-    for trial in opened.study.trials:
-        if trial.state == TrialState.PRUNED:
-            seen = len(trial.intermediate_values)
-            assert search.UNPRUNED_EPOCHS < seen <= config.CONFIGS["linear"].epochs
-            sign = -1 if space.maximises else 1
-            rivals = [other for other in opened.study.trials[: trial.number] if other.state == TrialState.COMPLETE]
-            lowest = min(sign * loss for loss in trial.intermediate_values.values())
-            better = [min(sign * r.intermediate_values.get(e, 9) for e in range(1, seen + 1)) for r in rivals]
-            assert sum(loss < lowest for loss in better) >= len(rivals) / 2 - 1
+    search.run(opened, 20)
+    trials, sign = opened.study.trials, -1 if space.maximises else 1
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(pruned) >= 2 and len(complete) >= 6 and len(pruned) + len(complete) == 20
+    assert {trial.state for trial in trials[: search.UNPRUNED_TRIALS]} == {TrialState.COMPLETE}
+    for trial in pruned:
+        seen = len(trial.intermediate_values)
+        assert search.UNPRUNED_EPOCHS < seen <= config.CONFIGS["linear"].epochs
+        lowest = min(sign * loss for loss in trial.intermediate_values.values())
+        others = [other.intermediate_values.get(seen) for other in complete if other.number < trial.number]
+        assert lowest > np.median([sign * loss for loss in others if loss is not None])
+    if space.maximises:
+        return
+    page = search_report.write(opened.study, opened.space, tmp_path)["report.html"].read_text()
+    assert f"Winner: trial {opened.study.best_trial.number}" in page
+    assert page.count("data:image/png;base64,") == 3 + (len(complete) > search.RANDOM_TRIALS)
+    rows = list(csv.DictReader((tmp_path / "trials.csv").open()))
+    assert [row["BCE"] == "" for row in rows] == [trial.state == TrialState.PRUNED for trial in trials]
+    assert search_report.ranking(trials, space)[0].number == opened.study.best_trial.number
 
 
 def test_the_winner_trains_and_registers(run, data, tmp_path):
@@ -186,14 +199,6 @@ def test_the_winner_trains_and_registers(run, data, tmp_path):
     assert (tmp_path / "models" / "searches" / "data-tiny" / "journal.jsonl").is_file()
 
 
-def test_a_report_of_many_trials(tmp_path):
-    opened = memory(TINY_LOSS)
-    search.run(opened, 24)
-    files = search_report.write(opened.study, opened.space, tmp_path)
-    page = files["report.html"].read_text()
-    assert page.count("data:image/png;base64,") == 4 and f"Winner: trial {opened.study.best_trial.number}" in page
-
-
 @pytest.mark.parametrize("name", ["study", "ours"])
 def test_the_base_lies_in_its_space_and_comes_back_from_the_file(name, tmp_path):
     space = SPACES[name]
@@ -206,11 +211,7 @@ def test_the_base_lies_in_its_space_and_comes_back_from_the_file(name, tmp_path)
     path.write_text(space.to_toml(sampled, "a remark"))
     made = config.load(str(path))
     assert made == space.configure(sampled) != config.CONFIGS[space.base]
-    assert (
-        made.network.width % made.network.heads == 0 and set(asdict(made)) == set(asdict(config.CONFIGS[name]))
-        if name in config.CONFIGS
-        else True
-    )
+    assert made.network.width % made.network.heads == 0
 
 
 def test_the_objective_is_of_tracks_whose_artists_were_not_seen(monkeypatch):
@@ -292,10 +293,7 @@ def test_no_more_trials_than_asked_for():
 def test_a_torn_line_is_cut_off(tmp_path):
     journal = tmp_path / "j.jsonl"
     for trials in 1, 2:
-        opened = search.open_search(
-            search_storage.open_storage(str(journal), "s"), "s", TINY, make_dataset(TRACKS), seed=0
-        )
-        search.run(opened, trials)
+        search.run(open_tiny(journal), trials)
         with journal.open("a") as file:
             file.write('{"op_code":4,"wor')
     assert len(trials_of(journal)) == 2
