@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.dataset import Where, find_inputs, in_column_order, load_inputs, vocabulary_of
 from model.errors import ModelError
-from model.tables import ID_COLUMN, Table, as_table, check_header
+from model.tables import ID_COLUMN, Table, as_table, check_header, csv_cells, first_words
 
 READ_BYTES = 4 * 2**20  # of a file at a time
 READ_ROWS = 4096  # of a Parquet file at a time
@@ -117,7 +117,7 @@ def _hash(track_id: str) -> int:
 def _header(path: Path) -> list[str]:
     """The columns but for the ids."""
     if path.suffix == ".csv":
-        with _telling(path), pyarrow.csv.open_csv(path) as reader:
+        with _telling(path), pyarrow.csv.open_csv(path, convert_options=csv_cells({})) as reader:
             names = reader.schema.names
     else:
         with _telling(path), pyarrow.parquet.ParquetFile(path) as file:
@@ -168,7 +168,7 @@ def _csv_batches(path: Path, start: int) -> Iterator[pa.RecordBatch]:
     with _telling(path):
         done = start
         try:
-            for batch in _csv_reader(path, start, pa.float64()):
+            for batch in _csv_reader(path, start, pa.float32()):
                 yield batch
                 done += batch.num_rows
         except pa.ArrowInvalid:
@@ -184,8 +184,7 @@ def _name_the_cell(path: Path, start: int) -> None:
 
 
 def _csv_reader(path: Path, start: int, kind: pa.DataType) -> Iterator[pa.RecordBatch]:
-    types = dict.fromkeys(_header(path), kind)
-    convert = pyarrow.csv.ConvertOptions(column_types={**types, ID_COLUMN: pa.string()}, strings_can_be_null=True)
+    convert = csv_cells({**dict.fromkeys(_header(path), kind), ID_COLUMN: pa.string()})
     read = pyarrow.csv.ReadOptions(block_size=READ_BYTES, skip_rows_after_names=start)
     with pyarrow.csv.open_csv(path, read_options=read, convert_options=convert) as reader:
         yield from (batch for batch in reader if batch.num_rows)
@@ -197,4 +196,4 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+        raise ModelError(f"{path} cannot be read: {first_words(error)}.") from None

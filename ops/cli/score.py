@@ -1,86 +1,115 @@
-"""`tagstream score`: the offline twin of the stream, the same network and the same rule over a data set."""
+"""`tagstream score`: the offline twin of the stream, the same network and the same rule over a data set of any size."""
 
+import time
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, progress_bar
-from ops.cli.train import ModelsDir, load_for, open_registry
+from ops.cli.train import ModelsDir, open_registry
 from ops.errors import OpsError
 
+if TYPE_CHECKING:
+    from ops.catalogue_formats import Format
+    from streamer.core.layout import Layout
+
 EPILOG = "Example: tagstream score --model champion --data data/jamendo-hot/val --out decisions.parquet"
-ROWS_PER_STEP = 8192
+
+
+class OutFormat(StrEnum):
+    PARQUET = "parquet"
+    CHALLENGE = "challenge"
 
 
 def score(
     *,
     model: Annotated[str, typer.Option(help="A model version or alias.")],
     data: Annotated[Path, typer.Option(help="A data set, labels not needed; of one with splits, val is taken.")],
-    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    out: Annotated[Path, typer.Option(help="What to write: a Parquet file; see --format.")],
+    form: Annotated[
+        OutFormat,
+        typer.Option(
+            "--format",
+            help="parquet: track_id, tags, scores, model, thresholds. challenge: 0/1 in the challenge's own layout, a "
+            "folder --out with output_<class>_tags_data.csv for each class, or one CSV of all tags where --out ends "
+            "with .csv.",
+        ),
+    ] = OutFormat.PARQUET,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what another run has left undone.")] = False,
     models_dir: ModelsDir = None,
     json: JsonFlag = False,
 ) -> None:
-    """Decide a data set under the model's tuned thresholds and write tags and scores of every track."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Decide a data set under the model's tuned thresholds and write tags and scores of every track.
 
+    The data is read and written a part at a time, in a folder OUT.partial beside OUT; OUT itself appears when it is
+    whole. A run that was killed goes on where it was with the same command.
+    """
+    from model.rows import Rows, Stretch
+    from ops import catalogue
+    from ops.catalogue_formats import Part
     from streamer.core.decide import decide, tag_classes
     from streamer.core.layout import Layout
     from streamer.core.thresholds import ThresholdTable
 
+    _check_out(out, form)
     artifact = open_registry(models_dir).load(model)
-    dataset = load_for(artifact.vocabulary, data)
+    rows = Rows(data / "val" if (data / "val").is_dir() else data, tell=note)
+    if rows.vocabulary.fingerprint != artifact.vocabulary.fingerprint:
+        raise OpsError(
+            f"{rows.directory} has the vocabulary {rows.vocabulary.fingerprint}, the model has "
+            f"{artifact.vocabulary.fingerprint}."
+        )
     layout = Layout.build(artifact.vocabulary.fingerprint, artifact.vocabulary.to_dict())
     table = ThresholdTable.build(layout.tags, {}, artifact.thresholds)
     classes = tag_classes(layout)
-    schema = pa.schema(
-        [
-            ("track_id", pa.string()),
-            ("tags", pa.list_(pa.string())),
-            ("scores", pa.list_(pa.float32())),
-            ("model", pa.string()),
-            ("thresholds", pa.string()),
-        ]
-    )
-    names = pa.array(layout.tags, pa.string())
-    decided_tags = 0
-    try:
-        with pq.ParquetWriter(out, schema) as writer, progress_bar() as bar:
-            task = bar.add_task("scoring", total=len(dataset))
-            for start in range(0, len(dataset), ROWS_PER_STEP):
-                rows = slice(start, start + ROWS_PER_STEP)
-                scores = artifact.score(dataset.probabilities[rows])  # [B, T]
-                decided = decide(scores, table.values, classes)
-                decided_tags += len(decided.tags)
-                writer.write_batch(_batch(dataset.track_ids[rows], scores, decided, names, schema, artifact, table))
-                bar.advance(task, len(scores))
-    except OSError as error:
-        raise OpsError(f"{out} cannot be written: {error.strerror or error}.") from None
+
+    def decided(stretch: Stretch) -> Part:
+        scores = artifact.score(stretch.probabilities)  # [B, T]
+        return Part(stretch.track_ids, scores, decide(scores, table.values, classes))
+
+    made = _format(form, out, layout, artifact.version, table.version)
+    run = catalogue.Run(out, made, {"model": artifact.version}, catalogue.ROWS_PER_PART)
+    started_s = time.perf_counter()
+    with progress_bar() as bar:
+        task = bar.add_task("scoring", total=rows.about())
+
+        def progress(done: catalogue.Done) -> None:
+            bar.update(task, completed=done.tracks)
+
+        try:
+            done, before = run.write(rows, decided, restart, progress)
+            bar.update(task, total=done.tracks)  # that of CSV was a guess
+        except KeyboardInterrupt:
+            note("Interrupted: the same command goes on where this one was.")
+            raise
+    seconds = time.perf_counter() - started_s
     if json:
         emit_json(
-            {"tracks": len(dataset), "tags": decided_tags, "model": artifact.version, "thresholds": table.version}
-        )
-    else:
-        note(f"{len(dataset):,} tracks, {decided_tags:,} tags, {artifact.version}, thresholds {table.version}: {out}")
+            {"tracks": done.tracks, "tags": done.tags, "model": artifact.version, "thresholds": table.version,
+             "resumed_at": before, "seconds": round(seconds, 3)}
+        )  # fmt: skip
+        return
+    rate = (done.tracks - before) / seconds
+    again = f", the first {before:,} of them by an earlier run" if before else ""
+    note(f"{done.tracks:,} tracks{again}, {done.tags:,} tags, {artifact.version}, thresholds {table.version}: {out}")
+    note(f"{seconds:.1f} s, {rate:,.0f} tracks/s")
 
 
-def _batch(track_ids, scores, decided, names, schema, artifact, table):
-    """One record batch; `scores` holds the scores of the decided tags, in their order."""
-    import numpy as np
-    import pyarrow as pa
+def _check_out(out: Path, form: OutFormat) -> None:
+    folder = form is OutFormat.CHALLENGE and out.suffix != ".csv"
+    if not folder and out.is_dir():
+        raise OpsError(f"{out} is a folder; --out names the file to write.")
+    if folder and out.exists() and not out.is_dir():
+        raise OpsError(f"{out} is a file; --format challenge writes a folder, or one file where --out ends with .csv.")
+    if folder and out.is_dir() and any(out.iterdir()):
+        raise OpsError(f"{out} is not empty; --format challenge writes a new folder.")
 
-    ends = np.append(decided.bounds[:, 0], decided.bounds[-1, -1]).astype(np.int32)  # [B + 1]
-    rows = np.repeat(np.arange(len(track_ids)), np.diff(ends))
-    chosen = scores[rows, decided.tags].astype(np.float32)
-    count = len(track_ids)
-    return pa.record_batch(
-        [
-            pa.array(track_ids, pa.string()),
-            pa.ListArray.from_arrays(ends, names.take(pa.array(decided.tags))),
-            pa.ListArray.from_arrays(ends, pa.array(chosen)),
-            pa.array([artifact.version] * count, pa.string()),
-            pa.array([table.version] * count, pa.string()),
-        ],
-        schema=schema,
-    )
+
+def _format(form: OutFormat, out: Path, layout: "Layout", model: str, thresholds: str) -> "Format":
+    from ops.catalogue_formats import ChallengeCsv, DecisionsParquet
+
+    if form is OutFormat.CHALLENGE:
+        return ChallengeCsv(layout, one_file=out.suffix == ".csv")
+    return DecisionsParquet(layout, model, thresholds)
