@@ -25,6 +25,7 @@ SAME_F1 = (0.2, 0.4, 0.6, 0.8)  # lines of equal F1 behind a precision-recall cu
 SCORE_MARKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 SHARE_MARKS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 FEW_RECALLED = 0.05
+SIDE, FOOT, HEAD = 0.75, 0.5, 0.3  # inches around the axes, for labels
 LIGHT = 0.25  # opacity of what stands behind
 
 
@@ -42,7 +43,7 @@ def learning_curves(fits: Mapping[str, Fit]) -> str:
                 axes.plot([best], [fit.held_losses[best - 1]], "o", color=line.get_color(), markersize=5)
         axes.set(xlabel="epoch", ylabel="binary cross-entropy")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        axes.legend(fontsize=8, loc="upper right")
 
     return _svg("learning", WIDE, draw)
 
@@ -145,6 +146,18 @@ def _place(score: float) -> float:
     return float(np.log(clipped / (1 - clipped)))
 
 
+def _margins(width: float, height: float, panels: int) -> dict[str, float]:
+    """Room for labels, in shares of the picture; matplotlib's own layouts measure every text, which takes seconds."""
+    panel = (width - SIDE - 0.1) / panels - SIDE * (panels - 1) / panels  # inches
+    return {
+        "left": SIDE / width,
+        "right": 1 - 0.1 / width,
+        "bottom": FOOT / height,
+        "top": 1 - HEAD / height,
+        "wspace": SIDE / panel,
+    }
+
+
 def _svg(name: str, inches: tuple[float, float], draw: Callable[..., None], panels: int = 1) -> str:
     """One picture, drawn on as many axes side by side as there are panels; the same input gives the same text."""
     import matplotlib
@@ -155,9 +168,9 @@ def _svg(name: str, inches: tuple[float, float], draw: Callable[..., None], pane
     look: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9, "axes.spines.top": False}
     look |= {"axes.spines.right": False, "legend.frameon": False, "axes.titlesize": 10, **colours}
     with matplotlib.rc_context(look):
-        figure = Figure(figsize=inches, layout="constrained")
+        figure = Figure(figsize=inches)
         FigureCanvasSVG(figure)
-        axes = np.atleast_1d(figure.subplots(1, panels))
+        axes = np.atleast_1d(figure.subplots(1, panels, gridspec_kw=_margins(*inches, panels)))
         draw(*axes)
         for one in axes:
             one.grid(alpha=0.15, color=PAGE_INK, linewidth=0.6)
