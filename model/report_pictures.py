@@ -62,7 +62,8 @@ def f1_by_frequency(curves: Curves, classes: Sequence[str]) -> str:
                 axes.scatter(frequency[mine], ends[mine, 1], s=14, color=colour, label=name)
         axes.set(xscale="log", xlabel="share of tracks with the tag", ylabel="F1", ylim=(-0.02, 1.02))
         _mark(axes.xaxis, [mark for mark in SHARE_MARKS if frequency.min() <= mark <= frequency.max()], "{:g}")
-        axes.legend(fontsize=9)
+        if frequency.any():
+            axes.legend(fontsize=9)
 
     return _svg("frequency", WIDE, draw)
 

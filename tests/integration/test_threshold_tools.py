@@ -1,10 +1,12 @@
 """Ops' tools on a real Redis: a table that somebody broke with another tool can be seen and mended."""
 
+import json
 import uuid
 
 import pytest
 
 from model.artifact import fixed_network, new_artifact
+from ops.cli import thresholds
 from ops.errors import OpsError
 from ops.thresholds_admin import ThresholdsAdmin
 from streamer.core.thresholds import BadThreshold
@@ -84,3 +86,25 @@ def test_an_active_model_that_is_not_here_is_named(admin):
     admin.redis.set(admin.keys.model, "typo")
     with pytest.raises(OpsError, match="names 'typo' as the active model"):
         admin.live()
+
+
+def test_a_tag_that_training_left_off_is_promoted_shown_and_switched_on(admin, tmp_path, monkeypatch, capsys):
+    vocabulary = admin.live().vocabulary
+    tag, other = vocabulary.tags[:2]
+    tuned = {**dict.fromkeys(vocabulary.tags, 0.5), tag: "off"}
+    version = new_artifact(fixed_network(vocabulary), vocabulary, tuned, tmp_path)
+    admin.promote(version, "careful")
+    live = admin.live()
+    assert live.raw[tag] == "off" and live.raw[other] == "0.500000" and live.refusal == ""
+    admin.redis.hdel(admin.keys.live(version), tag)
+    assert admin.live().table.version == live.table.version, "a tag missing from the hash means its tuned word"
+
+    monkeypatch.setattr(thresholds, "_admin", lambda: admin)
+    thresholds.show([tag], json=True)
+    assert json.loads(capsys.readouterr().out)["tags"][0] | {"class": ""} == {
+        "class": "", "tag": tag, "tuned": "off", "live": "off",
+    }  # fmt: skip
+    admin.change(admin.live(), {tag: "0.3"}, "wanted after all")
+    thresholds.show(changed=True)
+    shown = capsys.readouterr().out
+    assert "off" in shown and "0.300000" in shown and "on" in shown
