@@ -16,7 +16,6 @@ Notable choices:
 import hashlib
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,7 @@ import optuna
 import torch
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -74,8 +73,6 @@ def open_search(storage: BaseStorage, name: str, space: Space, dataset: Dataset,
     labels = dataset.need_labels()
     if len(dataset) < FEWEST_TRACKS or not labels.any():
         raise ModelError(f"A search needs at least {FEWEST_TRACKS} tracks and a label among them.")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of what retries trials
     study = optuna.create_study(
         storage=storage,
         study_name=name,

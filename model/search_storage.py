@@ -8,11 +8,14 @@ import fcntl
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
+import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import (
     BaseJournalBackend,
@@ -32,11 +35,13 @@ MESSAGE_SHOWN = 200  # characters of a library's complaint
 
 
 def open_storage(place: str, study: str) -> BaseStorage:
-    """The storage at a path or URL.
+    """The storage at a path or URL; from here on Optuna keeps quiet.
 
     Raises:
         ModelError: in one sentence without passwords, where it cannot be used.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # the journal in Redis, and the retries
     try:
         scheme = urlsplit(place).scheme if "://" in place else ""
         if scheme in REDIS_SCHEMES:

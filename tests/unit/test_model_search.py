@@ -27,6 +27,7 @@ from tests.model_data import make_dataset, write_dataset
 TINY = Space("tiny", "linear", F1, {"learning_rate": FloatDistribution(1e-4, 1.0, log=True)})
 TINY_LOSS = replace(TINY, name="tiny-loss", objective=BCE)
 TRACKS = 120
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 # A process that hangs in its fourth trial, as a person's would be if it took that long.
 HANGING = """
