@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, progress_bar
+from ops.cli.produce import choose_split
 from ops.cli.train import ModelsDir, open_registry
 from ops.errors import OpsError
 
@@ -55,7 +56,7 @@ def score(
 
     _check_out(out, form)
     artifact = open_registry(models_dir).load(model)
-    rows = Rows(data / "val" if (data / "val").is_dir() else data, tell=note)
+    rows = Rows(choose_split(data, None), tell=note)
     if rows.vocabulary.fingerprint != artifact.vocabulary.fingerprint:
         raise OpsError(
             f"{rows.directory} has the vocabulary {rows.vocabulary.fingerprint}, the model has "
