@@ -27,6 +27,7 @@ class TrainingConfig:
     cosine: bool = True  # decay the learning rate to zero; constant after the warm-up otherwise
     clip_norm: float = 1.0  # of the gradient; 0 for no clipping
     average: float = 0.995  # of the weights (EMA per step); 0 for none
+    swap: float = 0.4  # share of the tracks that take another's residual (`model.augment`)
     mixup: float = 0.4  # Beta parameter of the mix of two tracks; 0 for none
     folds: int = 4  # by artist, for out-of-fold scores
     smoothings: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)  # tried for the thresholds, chosen out of fold
@@ -39,7 +40,12 @@ CONFIGS = {
     "default": TrainingConfig(),
     "demo": TrainingConfig(epochs=7, folds=2),
     "linear": TrainingConfig(
-        network=NetworkConfig(architecture="linear"), epochs=12, learning_rate=3e-3, weight_decay=0.1, mixup=0.0
+        network=NetworkConfig(architecture="linear"),
+        epochs=12,
+        learning_rate=3e-3,
+        weight_decay=0.1,
+        swap=0.0,
+        mixup=0.0,
     ),
     "study": TrainingConfig(
         network=NetworkConfig(
@@ -62,12 +68,13 @@ CONFIGS = {
         cosine=False,
         clip_norm=0.0,
         average=0.0,
+        swap=0.0,
         mixup=0.0,
         folds=2,
     ),
-    "upstream": TrainingConfig(network=NetworkConfig(architecture="upstream"), folds=4),
+    "upstream": TrainingConfig(network=NetworkConfig(architecture="upstream"), fall_back=False),
 }
-AT_LEAST_ONE = ("epochs", "patience", "batch", "folds", "width", "heads")
+AT_LEAST_ONE = ("epochs", "patience", "batch", "folds", "width", "heads", "members")
 
 
 def load(name_or_path: str) -> TrainingConfig:

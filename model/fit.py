@@ -1,14 +1,21 @@
-"""One fit of one network: loss, steps, early stopping. Knows arrays and a configuration, no folds or thresholds."""
+"""One fit of one network: loss, steps, early stopping, and all that is needed to go on after a break.
+
+Knows arrays and a configuration, no folds or thresholds. A fit that is broken off after any epoch and taken up again
+from what `Kept` holds ends with the same weights, bit for bit, as one that ran through.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.augment import ResidualSwap, mix
 from model.config import TrainingConfig
+from model.device import autocast
 from model.network import Rescorer
 
 SCORE_BATCH = 4096  # rows per forward pass when nothing is learnt
@@ -24,6 +31,18 @@ class Fit:
     best_epoch: int
     train_losses: list[float] = field(default_factory=list)
     held_losses: list[float] = field(default_factory=list)
+
+
+class Kept(Protocol):
+    """Where a running fit is kept, should it be broken off: tensors by name, and plain JSON values."""
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
+
+    def write(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None: ...
+
+    def due(self) -> bool:
+        """Whether the last writing is long enough ago."""
+        ...
 
 
 class Average:
@@ -49,6 +68,114 @@ class Average:
                 mean.copy_(kept)
 
 
+class Fitting:
+    """A fit under way: network, optimizer, averages and random states, one `epoch` after another."""
+
+    def __init__(
+        self, network: Rescorer, logits: Tensor, labels: Tensor, config: TrainingConfig, generator: torch.Generator
+    ) -> None:
+        self.network, self.config, self.generator = network, config, generator
+        self.logits, self.labels = logits, labels  # [N, F], [N, T]
+        self.optimizer = build_optimizer(network, config)
+        self.steps = 0
+        self.curve = learning_rate_curve(config, math.ceil(len(logits) / config.batch) * config.epochs)
+        self.average = Average(network, config.average) if config.average else None
+        self.swap = ResidualSwap(logits, labels, network.classes) if config.swap else None
+        self.result, self.best_loss = Fit(best_epoch=0), math.inf
+        self.best_weights: dict[str, Tensor] = {}
+
+    def epoch(self) -> float:
+        """One pass over all rows in random order; the mean loss."""
+        self.network.train()
+        order = torch.randperm(len(self.logits), generator=self.generator).to(self.logits.device)
+        total = torch.zeros((), device=self.logits.device)
+        for rows in order.split(self.config.batch):
+            total += self._step(rows) * len(rows)
+        return total.item() / len(self.logits)
+
+    def _step(self, rows: Tensor) -> Tensor:
+        config = self.config
+        batch, targets = self.logits[rows], self.labels[rows]  # [B, F], [B, T]
+        if self.swap:
+            batch = self.swap(batch, rows, config.swap, self.generator)
+        if config.mixup:
+            batch, targets = mix(batch, targets, config.mixup, self.generator)
+        with autocast(batch.device, config.bf16):
+            output = self.network.rescore_each(batch)  # [M, B, T]
+        loss = F.binary_cross_entropy_with_logits(output.float(), targets.expand_as(output))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self.curve(self.steps)
+        self.optimizer.step()
+        self.steps += 1
+        if self.average:
+            self.average.update()
+        return loss.detach()
+
+    def look(self, held: tuple[Tensor, Tensor]) -> float:
+        """The held-out loss of the averaged weights, which are kept where it is the best so far."""
+        if self.average:
+            self.average.swap()
+        loss = mean_loss(self.network, *held, bf16=self.config.bf16)
+        self.result.held_losses.append(loss)
+        if loss < self.best_loss:
+            self.best_loss, self.result.best_epoch = loss, len(self.result.held_losses)
+            self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if self.average:
+            self.average.swap()
+        return loss
+
+    def finish(self) -> Fit:
+        """Put the weights that are kept into the network: of the best held-out epoch, or the last averaged ones."""
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+        else:
+            self.result.best_epoch = len(self.result.train_losses)
+            if self.average:
+                self.average.swap()
+        self.network.eval()
+        return self.result
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that changes from epoch to epoch."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        for index, mean in enumerate(self.average.mean if self.average else []):
+            tensors[f"mean.{index}"] = mean
+        for index, parameter in enumerate(self.network.parameters()):
+            tensors |= {f"optimizer.{index}.{name}": v for name, v in self.optimizer.state[parameter].items()}
+        tensors["random"], tensors["random.generator"] = torch.get_rng_state(), self.generator.get_state()
+        if self.logits.is_cuda:
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.logits.device)
+        about = {"steps": self.steps, "fit": asdict(self.result)}
+        return tensors, about | ({"best_loss": self.best_loss} if self.best_weights else {})
+
+    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Take up a `state`."""
+        self.network.load_state_dict(_under("network.", tensors))
+        self.best_weights = _under("best.", tensors)
+        if self.average:
+            self.average.steps = about["steps"]
+            for index, mean in enumerate(self.average.mean):
+                mean.copy_(tensors[f"mean.{index}"])
+        for index, parameter in enumerate(self.network.parameters()):
+            kept = _under(f"optimizer.{index}.", tensors)
+            self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in kept.items()}
+        torch.set_rng_state(tensors["random"])
+        self.generator.set_state(tensors["random.generator"])
+        if self.logits.is_cuda:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.logits.device)
+        self.steps, self.result = about["steps"], Fit(**about["fit"])
+        self.best_loss = about.get("best_loss", math.inf)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def fit(
     network: Rescorer,
     logits: Tensor,
@@ -58,77 +185,39 @@ def fit(
     tick: Callable[[float], None],
     held: tuple[Tensor, Tensor] | None = None,
     stop_after: int | None = None,
+    kept: Kept | None = None,
 ) -> Fit:
     """Learn from clipped `logits` `[N, F]` and `labels` `[N, T]`; `tick(loss)` after each epoch.
 
     With `held` the weights of the best held-out epoch are kept; without, those of the last. `stop_after` ends
-    early on the schedule of all epochs: a refit retraces what the folds found best.
+    early on the schedule of all epochs: a refit retraces what the folds found best. With `kept` a fit that was
+    broken off goes on where it was, with the global random state of then; epochs of before are not ticked again.
     """
-    optimizer = build_optimizer(network, config)
-    steps = math.ceil(len(logits) / config.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_curve(config, steps * config.epochs))
-    average = Average(network, config.average) if config.average else None
-    result, best_loss, best_weights = Fit(best_epoch=0), math.inf, None
-    for epoch in range(1, (stop_after or config.epochs) + 1):
-        loss = run_epoch(network, logits, labels, config, generator, optimizer, schedule, average)
-        result.train_losses.append(loss)
-        if average:
-            average.swap()
+    run = Fitting(network, logits, labels, config, generator)
+    broken_off = kept.read() if kept else None
+    if broken_off:
+        run.restore(*broken_off)
+    while len(run.result.train_losses) < (stop_after or config.epochs) and not _stalled(run.result, config.patience):
+        loss = run.epoch()
+        run.result.train_losses.append(loss)
         if held is not None:
-            held_loss = mean_loss(network, *held, bf16=config.bf16)
-            result.held_losses.append(held_loss)
-            if held_loss < best_loss:
-                best_loss, result.best_epoch = held_loss, epoch
-                best_weights = {name: value.clone() for name, value in network.state_dict().items()}
-        tick(result.held_losses[-1] if held is not None else loss)
-        if held is not None and epoch - result.best_epoch >= config.patience:
-            break
-        if average and epoch < (stop_after or config.epochs):
-            average.swap()
-    if best_weights is not None:
-        network.load_state_dict(best_weights)
-    else:
-        result.best_epoch = len(result.train_losses)
-    network.eval()
-    return result
+            loss = run.look(held)
+        if kept and kept.due():
+            kept.write(*run.state())
+        tick(loss)
+    return run.finish()
 
 
-def run_epoch(network, logits, labels, config, generator, optimizer, schedule, average) -> float:
-    """One pass over all rows in random order; the mean loss."""
-    network.train()
-    order = torch.randperm(len(logits), generator=generator)
-    total = 0.0
-    for rows in order.split(config.batch):
-        batch, targets = logits[rows], labels[rows]  # [B, F], [B, T]
-        if config.mixup:
-            batch, targets = mix(batch, targets, config.mixup, generator)
-        with autocast(config.bf16):
-            output = network.rescore(batch)
-        loss = F.binary_cross_entropy_with_logits(output.float(), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm, foreach=True)
-        optimizer.step()
-        schedule.step()
-        if average:
-            average.update()
-        total += loss.item() * len(rows)
-    return total / len(logits)
-
-
-def mix(logits: Tensor, labels: Tensor, beta: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup: each row becomes a blend with another row, labels likewise."""
-    other = torch.randperm(len(logits), generator=generator)
-    # Beta(b, b) from two Gammas, drawn with our own generator so that a seed says it all.
-    draws = torch._standard_gamma(torch.full((2, len(logits), 1), beta), generator=generator).clamp_min(1e-12)
-    share = draws[0] / draws.sum(dim=0)  # [B, 1]
-    return torch.lerp(logits[other], logits, share), torch.lerp(labels[other], labels, share)
+def _stalled(result: Fit, patience: int) -> bool:
+    return len(result.held_losses) - result.best_epoch >= patience if result.held_losses else False
 
 
 def build_optimizer(network: Rescorer, config: TrainingConfig) -> torch.optim.Optimizer:
-    matrices = [p for p in network.parameters() if p.dim() >= DECAYED_DIMENSIONS]
-    others = [p for p in network.parameters() if p.dim() < DECAYED_DIMENSIONS]
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in network.named_parameters():
+        decayed = parameter.dim() >= DECAYED_DIMENSIONS and not name.endswith("bias")
+        (matrices if decayed else others).append(parameter)
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -150,16 +239,11 @@ def learning_rate_curve(config: TrainingConfig, steps: int) -> Callable[[int], f
     return factor
 
 
-def autocast(wanted: bool) -> torch.autocast:
-    """bfloat16 on CPUs with matrix units for it; elsewhere it would only cost precision."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted and torch.cpu._is_amx_tile_supported())
-
-
 @torch.inference_mode()
 def predict(network: Rescorer, logits: Tensor, bf16: bool = False) -> Tensor:
     """Output logits `[N, T]` of clipped logits `[N, F]`, dropout off."""
     network.eval()
-    with autocast(bf16):
+    with autocast(logits.device, bf16):
         return torch.cat([network.rescore(rows).float() for rows in logits.split(SCORE_BATCH)])
 
 

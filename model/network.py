@@ -8,18 +8,19 @@ nothing of training, thresholds or files: matrices that are not learnt (reservoi
 Notable choices:
 - every network but the study's adds each tag's own upstream logit to its output (measured: +.02 weighted F1);
 - output layers start at zero, so an untrained network is the calibrated upstream;
+- the MLP is an ensemble: its members share all other parts, learn from a loss each and are averaged when served;
 - several tokens, at least one per class and per group of categories: one alone leaves attention nothing to do.
 
-Shapes: B tracks, F inputs, T tags, K tokens, W token width, H attention heads, U reservoir units.
+Shapes: B tracks, F inputs, T tags, K tokens, W token width, U reservoir units, M members.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.errors import ModelError
+from model.layers import Block, Dropout, Members, OwnFrequency, OwnLogit, Reservoir, zero_linear
 from model.vocabulary import CLASSES, Vocabulary
 
 ARCHITECTURES = ("tokens", "study", "linear", "upstream")
@@ -41,7 +42,8 @@ class NetworkConfig:
     reservoir_scale: float = 1.0  # standard deviation of a unit's drive under standardised inputs
     reservoir_dropout: float = 0.5
     readout_dropout: float = 0.4  # on the encoded tokens
-    mlp_width: int = 512  # of the two hidden layers beside the encoder; 0 for no MLP
+    members: int = 4  # MLPs beside the encoder, averaged
+    mlp_width: int = 512  # of a member's two hidden layers; 0 for no MLP
     mlp_dropout: float = 0.4
     input_dropout: float = 0.15
     skip: bool = True  # each tag's own upstream logit is added to the output
@@ -68,98 +70,6 @@ class Features(nn.Module):
         return (logits - self.mean) * self.scale
 
 
-class Reservoir(nn.Module):
-    """`tanh(Win x + bias)` over some input columns, with reservoirpy's matrices as buffers."""
-
-    columns: Tensor  # [C] input columns, known from the vocabulary
-    win: Tensor  # [U, C]
-    bias: Tensor  # [U]
-
-    def __init__(self, columns: list[int], units: int) -> None:
-        super().__init__()
-        self.units = units
-        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
-        self.register_buffer("win", torch.zeros(units, len(columns)))
-        self.register_buffer("bias", torch.zeros(units))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, F] -> [B, U]`."""
-        return torch.tanh(F.linear(inputs[:, self.columns], self.win, self.bias))
-
-
-class Dropout(nn.Module):
-    """Dropout whose coins are single random bytes: `nn.Dropout` draws a number each, a third of a step on CPUs.
-
-    The rate is rounded to 1/256.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.cut = round(rate * 256)  # bytes below this are dropped
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if not self.training or not self.cut:
-            return inputs
-        words = torch.empty((inputs.numel() + 7) // 8, dtype=torch.int64, device=inputs.device)
-        words.random_(-(2**63), None)  # all 64 bits
-        kept = words.view(torch.uint8)[: inputs.numel()].view(inputs.shape) >= self.cut
-        return inputs * (kept.to(inputs.dtype) * (256 / (256 - self.cut)))
-
-
-class OwnLogit(nn.Module):
-    """The skip: gain and offset per tag on the tag's own upstream logit."""
-
-    def __init__(self, tags: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(tags))
-        self.offset = nn.Parameter(torch.zeros(tags))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """Upstream logits of all inputs `[B, F] -> [B, T]`: a tag's own column has the tag's index."""
-        return logits[:, : len(self.gain)].float() * self.gain + self.offset
-
-
-class OwnFrequency(nn.Module):
-    """What stands where the skip is left out: an offset per tag, so that rare tags start as rare."""
-
-    def __init__(self, tags: int) -> None:
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(tags))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """`[B, F] -> [B, T]`."""
-        return self.offset.expand(len(logits), -1)
-
-
-class Block(nn.Module):
-    """One pre-norm encoder block."""
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.out = nn.Linear(config.width, config.width)
-        self.mlp_norm = nn.LayerNorm(config.width)
-        self.up = nn.Linear(config.width, config.feedforward)
-        self.down = nn.Linear(config.feedforward, config.width)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """`[B, K, W] -> [B, K, W]`."""
-        tokens = tokens + self.dropout(self._attend(self.attention_norm(tokens)))
-        return tokens + self.dropout(self.down(F.gelu(self.up(self.mlp_norm(tokens)))))
-
-    def _attend(self, tokens: Tensor) -> Tensor:
-        batch, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, K, W/H]
-        with torch.autocast(tokens.device.type, enabled=False):
-            # On CPUs bfloat16 attention over a dozen tokens takes four times as long as float32 (measured).
-            mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())  # [B, H, K, W/H]
-        return self.out(mixed.to(qkv.dtype).transpose(1, 2).reshape(batch, count, width))
-
-
 class Rescorer(nn.Module):
     """What every architecture shares: raw probabilities in, logits of the tags out."""
 
@@ -167,6 +77,7 @@ class Rescorer(nn.Module):
         super().__init__()
         self.config = config
         self.n_inputs, self.n_tags = vocabulary.n_inputs, vocabulary.n_tags
+        self.classes = [columns for name in CLASSES if (columns := vocabulary.columns_of(name))]
         self.features = Features(self.n_inputs, config)
 
     def forward(self, probabilities: Tensor) -> Tensor:
@@ -175,6 +86,10 @@ class Rescorer(nn.Module):
 
     def rescore(self, logits: Tensor) -> Tensor:
         """From clipped logits `[B, F]`: training mixes tracks there."""
+        return self.rescore_each(logits).mean(dim=0)
+
+    def rescore_each(self, logits: Tensor) -> Tensor:
+        """What each member says `[M, B, T]`: members that learnt from their mean would all become one."""
         raise NotImplementedError
 
     def reservoirs(self) -> list[Reservoir]:
@@ -185,8 +100,8 @@ class Rescorer(nn.Module):
 class Upstream(Rescorer):
     """The upstream as it is: what is served where a network does not pay."""
 
-    def rescore(self, logits: Tensor) -> Tensor:
-        return logits[:, : self.n_tags]
+    def rescore_each(self, logits: Tensor) -> Tensor:
+        return logits[:, : self.n_tags].unsqueeze(0)
 
 
 class Linear(Rescorer):
@@ -198,8 +113,9 @@ class Linear(Rescorer):
         self.input_dropout = Dropout(config.input_dropout)
         self.linear = zero_linear(self.n_inputs, self.n_tags)
 
-    def rescore(self, logits: Tensor) -> Tensor:
-        return self.skip(logits) + self.linear(self.input_dropout(self.features.standardise(logits)))
+    def rescore_each(self, logits: Tensor) -> Tensor:
+        output = self.linear(self.input_dropout(self.features.standardise(logits)))
+        return (self.skip(logits) + output).unsqueeze(0)
 
 
 class Tokens(Rescorer):
@@ -219,13 +135,15 @@ class Tokens(Rescorer):
         count = len(self.spans) + len(pools)
         self.position = nn.Parameter(0.02 * torch.randn(count, config.width))
         self.reservoir_dropout = Dropout(config.reservoir_dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.feedforward, config.dropout) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(config.width)
         self.readout_dropout = Dropout(config.readout_dropout)
         self.readout = zero_linear(count * config.width, self.n_tags)
-        self.mlp = build_mlp(self.n_inputs, self.n_tags, config) if config.mlp_width else None
+        self.mlp = build_members(self.n_inputs, self.n_tags, config) if config.mlp_width else None
 
-    def rescore(self, logits: Tensor) -> Tensor:
+    def rescore_each(self, logits: Tensor) -> Tensor:
         standard = self.features.standardise(logits)  # [B, F]
         dropped = self.input_dropout(standard)
         tokens = self._tokens(dropped, logits, standard)  # [B, K, W]
@@ -234,9 +152,8 @@ class Tokens(Rescorer):
         output = self.readout(self.readout_dropout(self.norm(tokens).flatten(1)))
         if self.linear is not None:
             output = output + self.linear(dropped)
-        if self.mlp is not None:
-            output = output + self.mlp(dropped)
-        return self.skip(logits) + output.float()
+        shared = self.skip(logits) + output.float()  # [B, T]
+        return shared.unsqueeze(0) if self.mlp is None else shared + self.mlp(standard).float()
 
     def _tokens(self, dropped: Tensor, logits: Tensor, standard: Tensor) -> Tensor:
         raw = torch.sigmoid(logits)  # the clipped probabilities again
@@ -266,32 +183,15 @@ class Study(Rescorer):
         self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.head = nn.Linear(config.width, self.n_tags)
 
-    def rescore(self, logits: Tensor) -> Tensor:
+    def rescore_each(self, logits: Tensor) -> Tensor:
         raw = torch.sigmoid(logits)
         pools = [pool(self.features.standardise(logits)) for pool in self.pools.values()]
         token = self.embed(torch.cat((raw, *pools), dim=1)).unsqueeze(1)  # [B, 1, W]
-        return self.head(self.encoder(token).squeeze(1)).float()
+        return self.head(self.encoder(token).squeeze(1)).float().unsqueeze(0)
 
 
-def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts by saying nothing."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def build_mlp(inputs: int, outputs: int, config: NetworkConfig) -> nn.Sequential:
-    width, dropout = config.mlp_width, config.mlp_dropout
-    return nn.Sequential(
-        nn.Linear(inputs, width),
-        nn.GELU(),
-        Dropout(dropout),
-        nn.Linear(width, width),
-        nn.GELU(),
-        Dropout(dropout),
-        zero_linear(width, outputs),
-    )
+def build_members(inputs: int, outputs: int, config: NetworkConfig) -> Members:
+    return Members(config.members, inputs, config.mlp_width, outputs, config.mlp_dropout, config.input_dropout)
 
 
 def build_reservoirs(vocabulary: Vocabulary, config: NetworkConfig) -> dict[str, Reservoir]:
@@ -315,6 +215,8 @@ def build(vocabulary: Vocabulary, config: NetworkConfig) -> Rescorer:
     kinds: dict[str, type[Rescorer]] = {"tokens": Tokens, "study": Study, "linear": Linear, "upstream": Upstream}
     if config.architecture not in kinds:
         raise ModelError(f"'{config.architecture}' is not an architecture; there are {', '.join(ARCHITECTURES)}.")
+    if config.members < 1:
+        raise ModelError(f"A network has at least one member, not {config.members}.")
     if config.width % config.heads:
         raise ModelError(f"A width of {config.width} cannot be shared by {config.heads} attention heads.")
     return kinds[config.architecture](vocabulary, config)

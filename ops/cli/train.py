@@ -1,6 +1,9 @@
 """`tagstream train` and `tagstream evaluate`: a data set in, a model out; a model in, its figures out."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +16,11 @@ if TYPE_CHECKING:
     from model.config import TrainingConfig
     from model.dataset import Dataset
     from model.training import Trained
+    from model.workfolder import WorkFolder
 
 TRAIN_EPILOG = "Example: tagstream train --data data/jamendo-hot --config default --alias champion"
 EVALUATE_EPILOG = "Example: tagstream evaluate --model champion --data data/jamendo-hot/val"
+INTERRUPTED = 130  # exit code, as shells give for Ctrl-C
 FIGURES = ("weighted_f1", "micro_f1", "macro_f1", "bce", "accuracy", "ece")
 
 ModelsDir = Annotated[Path | None, typer.Option(help="Folder of models (default: TAGSTREAM_MODELS_DIR).")]
@@ -28,16 +33,33 @@ def train(
     config: Annotated[
         str, typer.Option(help="default, demo (quick), linear, study, upstream, or a TOML file.")
     ] = "default",
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="What thresholds are tuned for: f1, f-beta:0.5, precision:0.8, recall:0.9 or cost:5:1 (of a false "
+            "positive and of a miss); with ,floor:0.1 a tag whose F1 is lower is off. Default: as the config says."
+        ),
+    ] = None,
     alias: Annotated[str | None, typer.Option(help="Point this alias, such as champion, at the new model.")] = None,
     models_dir: ModelsDir = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same model.")] = 0,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Discard what a broken-off training kept.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Train a model with tuned thresholds; prints its version."""
+    """Train a model with tuned thresholds; prints its version.
+
+    A training that is broken off, by Ctrl-C or otherwise, goes on where it was when the same command is given again.
+    """
     from model import config as configs
+    from model.objective import Objective
 
     settings = configs.load(config)
-    version, trained, seconds = train_and_register(data, valid, settings, alias, models_dir, seed, "tagstream train")
+    if objective is not None:
+        settings = replace(settings, objective=Objective.parse(objective))
+    version, trained, seconds = train_and_register(
+        data, valid, settings, alias, models_dir, seed, "tagstream train", device=device, restart=restart
+    )
 
     figures = trained.metrics.get("valid", trained.metrics["out_of_fold"])
     if json:
@@ -45,8 +67,8 @@ def train(
         return
     where = f"on {data.name} held out" if "valid" in trained.metrics else "out of fold"
     note(f"weighted F1 {figures['weighted_f1']:.4f} {where}, served: {trained.metrics['served']}, {seconds:.0f} s")
-    if trained.metrics["served"] == "upstream" and settings.network.architecture != "upstream":
-        note("Out of fold the network did not beat per-tag thresholds on the upstream, so those are what is served.")
+    if trained.network.config.architecture != settings.network.architecture:
+        note("Out of fold nothing more was better than that beyond the noise, so the upstream is what is served.")
     stdout_console.print(version, markup=False)
 
 
@@ -58,33 +80,64 @@ def train_and_register(
     models_dir: Path | None,
     seed: int,
     command: str,
+    *,
+    device: str = "auto",
+    restart: bool = False,
 ) -> tuple[str, "Trained", float]:
-    """Train, save, and point the alias at it; returns version, model and seconds."""
-    from model import artifact, training
+    """Train, save, and point the alias at it; returns version, model and seconds.
+
+    Goes on where the same training was broken off, unless it is to `restart`.
+    """
+    from model import artifact, training, workfolder
+    from model import device as devices
     from model.dataset import load, load_splits
 
     registry = open_registry(models_dir)
     if alias is not None:
         registry.check_alias(alias)
+    chosen = devices.choose(device)
     splits = load_splits(data)
     reported = load(valid) if valid is not None else splits.get("val")
     if reported is not None and reported.labels is None:
         raise OpsError(f"{valid or data / 'val'} has no labels to report on.")
 
     started = time.perf_counter()
-    with progress_bar() as bar:
-        task = bar.add_task("preparing", total=None)
-        trained = training.train(
-            splits["train"],
-            reported,
-            settings,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-            seed=seed,
-        )
+    facts = training.facts(splits["train"], settings, seed, chosen)
+    with workfolder.open_folder(registry.models_dir, facts, restart) as work, _told_how_to_go_on(work):
+        if work.parts():
+            note(f"Going on where this training was broken off (kept in {work.path}; --restart discards it).")
+        with progress_bar() as bar:
+            task = bar.add_task("preparing", total=None)
+            trained = training.train(
+                splits["train"],
+                reported,
+                settings,
+                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+                seed=seed,
+                device=chosen,
+                work=work,
+            )
         version = artifact.save(trained, registry.models_dir)
+        work.delete()
     if alias is not None:
         registry.set_alias(alias, version, who=_who(), why=f"{command} --alias")
     return version, trained, time.perf_counter() - started
+
+
+@contextmanager
+def _told_how_to_go_on(work: "WorkFolder") -> Iterator[None]:
+    """After Ctrl-C: what is kept, how to go on and how not to."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if work.parts():
+            note(
+                f"Interrupted: what was learnt so far is kept in {work.path}; the same command goes on from there, "
+                "with --restart it begins anew."
+            )
+        else:
+            note("Interrupted before anything was worth keeping: nothing is kept.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def evaluate(
