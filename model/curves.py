@@ -25,7 +25,7 @@ from model.thresholds import DECIMALS, OFF, Threshold, number
 CURVES = "curves.json"
 FORMAT = 1
 CURVES_BYTES_MAX = 16 * 2**20
-POINTS_PER_SCALE = 31  # of a curve: evenly over the hits, and evenly over the logarithm of the tracks decided
+POINTS_PER_SCALE = 30  # of a curve: evenly over the hits, over the tracks decided, and over the latter's logarithm
 POINTS_MAX = 1024  # of a curve that is read
 LOGIT_CLIP = 1e-6  # thresholds below differ by nothing anybody could set
 EDGES = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(-8, 8, 31))), [1.0]]).round(DECIMALS)  # of the histograms
@@ -137,7 +137,8 @@ def trace(scores: NDArray[np.float64], labels: NDArray[np.bool_], tuned: Thresho
     """The curve of one tag's scores and labels `[N]`; exact at its points, of which `tuned` is one."""
     rising = np.sort(scores)
     rising_hits = np.sort(scores[labels])
-    counts = np.unique(np.geomspace(1, len(rising), POINTS_PER_SCALE).astype(np.int64))
+    few, many = np.geomspace(1, len(rising), POINTS_PER_SCALE), np.linspace(1, len(rising), POINTS_PER_SCALE)
+    counts = np.unique(np.concatenate([few, many]).astype(np.int64))
     at = [rising[-counts], np.array([0.0, 1.0])]
     if len(rising_hits):
         at.append(rising_hits[np.linspace(0, len(rising_hits) - 1, POINTS_PER_SCALE).astype(np.int64)])
