@@ -11,13 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure  # not pyplot: no global state, no display
-from matplotlib.ticker import MaxNLocator
-from optuna.distributions import BaseDistribution, FloatDistribution
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 WIDTH_INCHES = 9.0
 DOTS_PER_INCH = 110
-SLICES_PER_ROW = 4
+FEW_PER_ROW, MANY_PER_ROW = 3, 4  # slices
+EDGE = 0.06  # of a range, left free on both sides
 WHISKER = 2.5  # interquartile ranges; a value further out is drawn at the edge, so that the rest can be seen
 BLUE, GREY, RED, GOLD = "#2a6fbb", "#b3b9c2", "#c0392b", "#e0a100"
 
@@ -97,26 +98,38 @@ def slices(
 ) -> bytes:
     """The objective against each parameter alone; later trials are darker."""
     complete = _complete(trials)
-    rows = math.ceil(len(ranges) / SLICES_PER_ROW)
-    columns = min(len(ranges), SLICES_PER_ROW)
+    columns = FEW_PER_ROW if len(ranges) <= 2 * FEW_PER_ROW else MANY_PER_ROW
+    rows = math.ceil(len(ranges) / columns)
     figure = Figure(figsize=(WIDTH_INCHES, 0.4 + 2.1 * rows), dpi=DOTS_PER_INCH, layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     values = np.array([trial.value for trial in complete], dtype=np.float64)
     limits = _limits(values, maximises)
     ages = np.array([trial.number for trial in complete])
+    shades = {"c": ages, "cmap": "Blues", "vmin": -0.5 * ages.max() - 1, "vmax": ages.max(), "s": 16}
     for axes in grid.flat[len(ranges) :]:
         axes.set_visible(False)
     for axes, (name, distribution) in zip(grid.flat, ranges.items(), strict=False):
-        places = [trial.params[name] for trial in complete]
-        _points(axes, places, values, limits, c=ages, cmap="Blues", vmin=-0.5 * ages.max() - 1, s=16)
+        _points(axes, [trial.params[name] for trial in complete], values, limits, **shades)
         axes.plot([best.params[name]], best.values, "*", color=GOLD, markersize=12, markeredgecolor="black")
-        if isinstance(distribution, FloatDistribution) and distribution.log:
-            axes.set_xscale("log")
         axes.set_ylim(limits)
+        _show_range(axes, distribution)
         axes.set_xlabel(name, fontsize=9)
         axes.tick_params(labelsize=7)
     figure.supylabel(f"{objective}, out of fold", fontsize=9)
     return _png(figure)
+
+
+def _show_range(axes: Axes, distribution: BaseDistribution) -> None:
+    """The whole range that was searched, so that a winner at its edge is seen to be there."""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = float(distribution.low), float(distribution.high)
+    if distribution.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(low / (high / low) ** EDGE, high * (high / low) ** EDGE)
+    else:
+        axes.set_xlim(low - EDGE * (high - low), high + EDGE * (high - low))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=isinstance(distribution, IntDistribution)))
 
 
 def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
