@@ -45,6 +45,11 @@ class Objective:
         return 0.0 if self.kind == "f1" else SHRINKAGE
 
     @property
+    def asks(self) -> bool:
+        """Whether something is asked of each tag, which its own count has to show too, not the expectation alone."""
+        return self.kind in ("precision", "recall") or self.floor > 0
+
+    @property
     def takes_the_unseen(self) -> bool:
         """Whether a tag without a positive is left to certainty; an asked precision, cost or floor turns it off."""
         return self.kind not in ("precision", "cost") and not self.floor

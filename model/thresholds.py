@@ -59,6 +59,8 @@ def _tune_tag(
         weight = smoothing + goal.shrinkage / positives
         # What was counted and, `weight` times, what the model expects: the expectation is the prior of the count.
         worth = goal.worth(hits + weight * hoped, (1 + weight) * taken, positives + weight * hoped[-1])
+        if goal.asks:
+            worth[goal.worth(hits, taken, positives) == -np.inf] = -np.inf
         worth[inside_a_run] = -np.inf
         best = int(np.argmax(worth))
         cut = max(round(float(ranked[best] + below[best]) / 2, DECIMALS), SMALLEST)

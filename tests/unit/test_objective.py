@@ -103,3 +103,15 @@ def test_cross_fitted_decisions_do_not_see_their_own_labels():
     changed = np.where((folds == 1)[:, None], ~labels, labels)
     after = thresholds.decide_cross_fitted(scores, changed, folds, 1.0, expected, Objective())
     assert np.array_equal(before[folds == 1], after[folds == 1]) and not np.array_equal(before, after)
+
+
+def test_what_is_asked_is_counted_not_only_hoped_for():
+    """Three in ten of the highest scores are right, though the model expects nine: .8 is out of reach, F1 is not."""
+    scores = np.repeat([0.9, 0.1], [1000, 9000])[:, None]
+    labels = (np.arange(10_000) % 10 < 3)[:, None] & (scores > 0.5)
+    found = {
+        text: thresholds.tune(scores, labels, [4.0], objective=Objective.parse(text))[0, 0]
+        for text in ("precision:0.8", "f1,floor:0.8", "f1", "precision:0.25")
+    }
+    assert np.isinf(found["precision:0.8"]) and np.isinf(found["f1,floor:0.8"])
+    assert found["f1"] == found["precision:0.25"] == pytest.approx(0.5, abs=1e-3)
