@@ -1,14 +1,17 @@
 """Every system trained and measured under one protocol, each as often as there are seeds.
 
 A finished run (system, seed) is one JSON file, named by all that decides it, so that a comparison that was killed
-goes on where it was, and several processes may share a folder. Training gets the training data; only what has
-been settled by then meets the reported splits. Knows systems and files; knows nothing of intervals or tables.
+goes on where it was (a network even from the epoch it had reached), and several processes may share a folder.
+Training gets the training data; only what has been settled by then meets the reported splits. Knows systems and files;
+knows nothing of intervals or tables.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 import zlib
@@ -29,7 +32,8 @@ from model.systems import Fitted, System, fit_system
 from model.training import FEWEST_TRACKS
 
 FORMAT = 1
-RUNS = "runs"
+RUNS, WORK = "runs", "work"  # finished runs; those under way
+SPENT = "spent.json"
 SPEED_BATCH = 512  # tracks per call where speed is measured
 SPEED_SECONDS = 1.0  # at least this long, after a warm-up
 WARM_UP_CALLS = 3
@@ -91,8 +95,12 @@ def compare(
         path = folder / RUNS / f"{system.name}-{seed}-{key[:12]}.json"
         run = load_run(path, key, splits)
         if run is None and not only_finished:
-            run = measure(system, seed, train, splits, tell)
+            work_dir = folder / WORK / path.stem
+            run = measure(system, seed, train, splits, tell, work_dir)
             save_run(run, path, key, system, fingerprints)
+            shutil.rmtree(work_dir, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others are under way
+                work_dir.parent.rmdir()
         if run is not None:
             runs.append(run)
     return runs
@@ -116,11 +124,18 @@ def check(train: Dataset, splits: dict[str, Dataset]) -> None:
             raise ModelError(f"The split '{name}' has other columns than the training data.")
 
 
-def measure(system: System, seed: int, train: Dataset, splits: dict[str, Dataset], tell: Progress) -> Run:
+def measure(
+    system: System, seed: int, train: Dataset, splits: dict[str, Dataset], tell: Progress, work_dir: Path
+) -> Run:
     """One run: first everything is settled, then the reported splits are looked at."""
-    began, cpu_began = time.perf_counter(), time.process_time()
-    fitted = fit_system(system, train, seed, tell)
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    clock = Clock(work_dir / SPENT)
+
+    def told(what: str, done: int, total: int) -> None:
+        clock.keep()
+        tell(what, done, total)
+
+    fitted = fit_system(system, train, seed, told, work_dir)
+    seconds, cpu_seconds = clock.read()
     return Run(
         system=system.name,
         seed=seed,
@@ -133,6 +148,25 @@ def measure(system: System, seed: int, train: Dataset, splits: dict[str, Dataset
         about=fitted.about,
         reported={name: _report(fitted, split) for name, split in splits.items()},
     )
+
+
+class Clock:
+    """Seconds by the clock and of all threads; what was spent before a run was killed is read from `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            seconds, cpu_seconds = map(float, json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            seconds = cpu_seconds = 0.0
+        self._began, self._cpu_began = time.perf_counter() - seconds, time.process_time() - cpu_seconds
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self._began, time.process_time() - self._cpu_began
+
+    def keep(self) -> None:
+        """Write down what has been spent so far."""
+        write_aside(self._path, json.dumps(self.read()).encode())
 
 
 def _report(fitted: Fitted, split: Dataset) -> Reported:

@@ -131,7 +131,11 @@ def _range(figure: dict[str, float]) -> str:
 
 
 def _gain(figure: dict[str, float] | None) -> str:
-    return NONE if figure is None else f"{figure['mean']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
+    return (
+        NONE
+        if figure is None
+        else f"{figure['mean']:+.4f} ({figure['low']:+.4f}, {figure['high']:+.4f})".replace("0.", ".")
+    )
 
 
 def _seeds(row: dict[str, Any]) -> str:

@@ -10,23 +10,28 @@ are. The reported split never reaches this module. Knows how to train each; know
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 
 from model import artifact, thresholds, training
 from model import config as configs
+from model.candidates import candidate
 from model.config import TrainingConfig
 from model.dataset import Dataset
 from model.errors import ModelError
 from model.fit import Progress
 from model.systems_forest import ForestConfig, fit_forest
+from model.workfolder import open_folder
 
 RULE, OURS, NETWORK = "rule", "ours", "network"
 HALF = 0.5
+CPU = torch.device("cpu")  # everyone on the same cores, so that times compare
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,13 @@ class System:
     part: str = ""
     whole: str = ""
     random: bool = True  # whether a seed changes anything
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether thresholds are all there is to it."""
+        return self.config is None or (
+            isinstance(self.config, TrainingConfig) and self.config.network.architecture == "upstream"
+        )
 
     def settings(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -56,14 +68,31 @@ class Fitted:
     about: dict[str, Any]  # what else is worth telling
 
 
-PARTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "skip": ("the own-logit skip", {"skip": False}),
-    "reservoir": ("the reservoirs", {"reservoir_units": 0, "reservoir_across_units": 0}),
-    "transformer": ("the transformer", {"layers": 0}),
-    "both": ("reservoirs and transformer", {"layers": 0, "reservoir_units": 0, "reservoir_across_units": 0}),
-    "linear": ("the linear layer", {"linear": False}),
-    "mlp": ("the MLP", {"mlp_width": 0}),
-}  # of our network: how a part is called, and the settings that leave it out
+@dataclass(frozen=True)
+class Part:
+    """A part of our network or of its training, and the settings that leave it out."""
+
+    title: str
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def left_out(self, config: TrainingConfig) -> TrainingConfig:
+        """The recipe without it."""
+        return replace(config, network=replace(config.network, **self.network), **self.training)
+
+
+NO_RESERVOIRS = {"reservoir_units": 0, "reservoir_across_units": 0}
+PARTS = {
+    "skip": Part("the own-logit skip", {"skip": False}),
+    "reservoir": Part("the reservoirs", NO_RESERVOIRS),
+    "transformer": Part("the transformer", {"layers": 0}),
+    "both": Part("reservoirs and transformer", {"layers": 0, **NO_RESERVOIRS}),
+    "linear": Part("the linear layer", {"linear": False}),
+    "mlp": Part("the MLP", {"mlp_width": 0}),
+    "ensemble": Part("the ensemble of MLPs", {"members": 1}),
+    "swap": Part("the residual swap", training={"swap": 0.0}),
+    "mixup": Part("mixup", training={"mixup": 0.0}),
+}
 
 
 def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]:
@@ -72,7 +101,7 @@ def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]
     study_plain = replace(study, network=replace(study.network, reservoir_units=0, reservoir_across_units=0))
     systems = [
         System(RULE, "0.5 rule", None, random=False),
-        System("thresholds", "per-tag thresholds on upstream", configs.CONFIGS["upstream"], random=False),
+        System("thresholds", "per-tag thresholds on upstream", _alone(configs.CONFIGS["upstream"]), random=False),
         System("forest", "random forest", ForestConfig()),
         System("linear", "linear re-scorer", _alone(configs.CONFIGS["linear"])),
         System(
@@ -85,9 +114,10 @@ def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]
         return systems
     whole = _alone(dissected)
     systems.append(System(NETWORK, "our network, all parts", whole))
-    for name, (part, changes) in PARTS.items():
-        config = replace(whole, network=replace(whole.network, **changes))
-        systems.append(System(f"without-{name}", f"without {part}", config, part, NETWORK))
+    for name, part in PARTS.items():
+        without = part.left_out(whole)
+        if without != whole:  # a recipe may lack a part by itself
+            systems.append(System(f"without-{name}", f"without {part.title}", without, part.title, NETWORK))
     return systems
 
 
@@ -107,17 +137,17 @@ def choose(systems: list[System], names: str | None) -> list[System]:
     return [system for system in systems if system.name in wanted]
 
 
-def fit_system(system: System, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
-    """Train one system on labelled tracks.
+def fit_system(system: System, dataset: Dataset, seed: int, tell: Progress, work_dir: Path) -> Fitted:
+    """Train one system on labelled tracks; a network that was broken off goes on from what is in `work_dir`.
 
     Raises:
-        ModelError: where the data set has no labels.
+        ModelError: where the data set has no labels, or `work_dir` cannot be written.
     """
     if system.config is None:
         return _half_rule(dataset)
     if isinstance(system.config, ForestConfig):
         return _forest(system.config, dataset, seed, tell)
-    return _network(system.config, dataset, seed, tell)
+    return _network(system.config, dataset, seed, tell, work_dir)
 
 
 def _alone(config: TrainingConfig) -> TrainingConfig:
@@ -136,8 +166,9 @@ def _half_rule(dataset: Dataset) -> Fitted:
     )
 
 
-def _network(config: TrainingConfig, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
-    trained = training.train(dataset, None, config, tell, seed)
+def _network(config: TrainingConfig, dataset: Dataset, seed: int, tell: Progress, work_dir: Path) -> Fitted:
+    with open_folder(work_dir, training.facts(dataset, config, seed, CPU)) as work:
+        trained = training.train(dataset, None, config, tell, seed, CPU, work)
     network = trained.network
     return Fitted(
         score=lambda probabilities: artifact.score(network, probabilities),
@@ -155,8 +186,9 @@ def _network(config: TrainingConfig, dataset: Dataset, seed: int, tell: Progress
 
 def _forest(config: ForestConfig, dataset: Dataset, seed: int, tell: Progress) -> Fitted:
     forest, out_of_fold = fit_forest(dataset, config, seed, tell)
-    chosen = training.candidate("forest", out_of_fold, out_of_fold, dataset, TrainingConfig(), seed)
-    tuned = thresholds.tune(chosen.scores, dataset.need_labels(), [chosen.smoothing], chosen.expected)[0]
+    recipe = TrainingConfig()
+    chosen = candidate("forest", out_of_fold, out_of_fold, dataset, recipe, seed)
+    tuned = chosen.tune(dataset, recipe.objective)
     return Fitted(
         score=forest.score,
         thresholds=tuned,

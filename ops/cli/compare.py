@@ -13,7 +13,8 @@ from ops.errors import OpsError
 EPILOG = "Example: tagstream compare --data data/jamendo-hot --systems rule,thresholds,linear,ours --seeds 3"
 SYSTEMS = (
     "rule, thresholds, forest, linear, study-plain, study, ours, network (ours without the fallback to the upstream), "
-    "and network without a part: without-skip, -reservoir, -transformer, -both, -linear, -mlp"
+    "and network without a part: without-skip, -reservoir, -transformer, -both, -linear, -mlp, -ensemble, -swap, "
+    "-mixup"
 )
 
 

@@ -94,6 +94,27 @@ def test_a_killed_comparison_goes_on(tmp_path, monkeypatch):
         assert replace(one, reported={}) == replace(other, reported={})
 
 
+def test_a_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path):
+    train, valid, chosen = make_dataset(), {"val": make_dataset(60, seed=9)}, small("linear")
+
+    def killed_in_the_last_fit(what, done, total):
+        if what.startswith("all tracks"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare.compare(train, valid, chosen, 1, tmp_path / "killed", killed_in_the_last_fit, lambda what: None)
+    (work,) = (tmp_path / "killed" / compare.WORK).iterdir()
+    seconds = json.loads((work / compare.SPENT).read_text())[0]
+    told = []
+    (one,) = compare.compare(
+        train, valid, chosen, 1, tmp_path / "killed", lambda what, *_: told.append(what), lambda what: None
+    )
+    (other,) = run(train, valid, chosen, tmp_path / "whole")
+    assert one.digest == other.digest and one.thresholds == other.thresholds
+    assert all(what.startswith("all tracks") for what in told) and one.seconds > seconds > 0
+    assert not (tmp_path / "killed" / compare.WORK).exists()
+
+
 def test_another_seed_data_or_recipe_is_another_run(tmp_path):
     train, valid, linear = make_dataset(), {"val": make_dataset(60, seed=9)}, small("linear")[0]
     prints = {"train": train.fingerprint(), "val": valid["val"].fingerprint()}
@@ -125,9 +146,9 @@ def test_decisions_of_another_shape_are_refused():
         compare.unpack(compare.pack(decisions), (14, 7))
 
 
-def test_the_rule_is_the_benchmark_and_parts_are_judged_without_fallback():
+def test_the_rule_is_the_benchmark_and_parts_are_judged_without_fallback(tmp_path):
     train, every = make_dataset(), {system.name: system for system in small()}
-    fitted = systems.fit_system(every["rule"], train, 0, lambda *_: None)
+    fitted = systems.fit_system(every["rule"], train, 0, lambda *_: None, tmp_path)
     scores = fitted.score(train.probabilities)
     ours = metrics.summary(train.labels, scores, fitted.thresholds)
     assert ours == metrics.summary(train.labels, train.probabilities[:, : SMALL.n_tags], 0.5)
@@ -150,7 +171,7 @@ def test_every_part_can_be_left_out():
     train = make_dataset(60)
     logits = torch.from_numpy(train.probabilities).logit()
     whole = sum(value.numel() for value in new_network(SMALL, quick().network, 0).parameters())
-    for system in small(",".join(f"without-{part}" for part in systems.PARTS)):
+    for system in small(",".join(f"without-{name}" for name, part in systems.PARTS.items() if part.network)):
         network = new_network(SMALL, system.config.network, 0)
         assert sum(value.numel() for value in network.parameters()) < whole, system.name
         fit_statistics(network, logits, train.labels)
@@ -159,10 +180,10 @@ def test_every_part_can_be_left_out():
             assert said.detach().numpy() == pytest.approx(train.labels.mean(axis=0), abs=1e-4)
 
 
-def test_one_class_and_one_tag_train_a_forest():
+def test_one_class_and_one_tag_train_a_forest(tmp_path):
     train = make_dataset(150, MOODS_ONLY)
     train.labels[:, 2] = 0
-    fitted = systems.fit_system(small("forest")[0], replace(train, artists=None), 0, lambda *_: None)
+    fitted = systems.fit_system(small("forest")[0], replace(train, artists=None), 0, lambda *_: None, tmp_path)
     scores = fitted.score(train.probabilities)
     assert scores.dtype == np.float16 and scores.shape == (150, 3) and fitted.thresholds[2] == 1.0
     assert fitted.parameters > 3
