@@ -5,6 +5,7 @@ Reads as the list of parts a worker is made of; tests build a `Pipeline` or a `S
 
 from aiokafka.partitioner import murmur2
 
+from streamer.adapters.arrow_events import ArrowEventDecoder
 from streamer.adapters.clock import SystemClock
 from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
@@ -15,7 +16,7 @@ from streamer.adapters.redis_store import RedisStore
 from streamer.adapters.state_store import StateStore
 from streamer.adapters.torch_scorer import RegistryLoader
 from streamer.core.breaker import Breaker
-from streamer.core.events import JSON_CONTENT_TYPE
+from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
 from streamer.core.lease import Lease
 from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline, PipelineSettings
@@ -44,6 +45,7 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
             pipeline_settings(settings),
             layout,
             {JSON_CONTENT_TYPE: JsonEventDecoder(layout), UNREADABLE_CONTENT_TYPE: UnreadableBatchDecoder()},
+            {ARROW_CONTENT_TYPE: ArrowEventDecoder(layout)},
             JsonDecisionEncoder(layout),
             serving,
             sink,

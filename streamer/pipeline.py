@@ -1,7 +1,7 @@
 """The hot path, top to bottom, as one event flows through it.
 
     Step 1. Intake       record batches of one partition each, fed by the agent; a free micro-batch is the permit
-    Step 2. Decode       each record into a row of the micro-batch, or a withdrawal, or a dead letter
+    Step 2. Decode       each record into a row of the micro-batch, or many, or a withdrawal, or a dead letter
     Step 3. Batch        full, or `linger_s` old: dispatched; the next one is filled while this one is scored
     Step 4. Score        off the event loop, under the model and the thresholds that hold at this moment
     Step 5. Decide       float64(score) >= float64(threshold), vectorised over the batch
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from streamer.core.batch import WITHDRAWN, MicroBatch, RecordBatch, Span
 from streamer.core.breaker import Breaker
+from streamer.core.bulk import BulkRow, Unplaced
 from streamer.core.decide import decide, tag_classes
 from streamer.core.errors import TagstreamError
 from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
@@ -43,6 +44,7 @@ from streamer.core.outputs import (
 from streamer.core.watermark import Watermark
 from streamer.ports import (
     BatchReport,
+    BulkDecoder,
     Clock,
     DecisionEncoder,
     EventDecoder,
@@ -97,6 +99,7 @@ class Pipeline:
         settings: PipelineSettings,
         layout: Layout,
         decoders: Mapping[str, EventDecoder],
+        bulk_decoders: Mapping[str, BulkDecoder],
         encoder: DecisionEncoder,
         serving: ServingSource,
         sink: Sink,
@@ -111,6 +114,7 @@ class Pipeline:
         self._layout = layout
         self._tag_class = tag_classes(layout)  # [T]
         self._decoders = decoders
+        self._bulk_decoders = bulk_decoders
         self._encoder = encoder
         self._serving = serving
         self._sink = sink
@@ -149,7 +153,8 @@ class Pipeline:
 
     async def _take_in(self, batch: RecordBatch) -> None:
         start = 0
-        while start < len(batch.records):
+        rest: Unplaced | None = None  # of the bulk message before `start`
+        while start < len(batch.records) or rest:
             await self._while_paused(batch)
             if self._open is None:
                 micro = await self._free.get()
@@ -160,9 +165,12 @@ class Pipeline:
                 return
             if start == 0:
                 self._check_it_follows(batch)
-            stop = min(len(batch.records), start + self._open.room)
-            self._decode(self._open, batch.partition, batch.records[start:stop])
-            start = stop
+            if rest is None:
+                stop = min(len(batch.records), start + self._open.room)
+                taken, rest = self._decode(self._open, batch.partition, batch.records[start:stop])
+                start += taken
+            if rest is not None:
+                rest = self._open.take_rows(self._layout, batch.partition, rest)
             if self._open.room == 0 or self._open.held_bytes >= self._most_held_bytes:
                 self._dispatch()
             elif self._linger is None:
@@ -170,7 +178,7 @@ class Pipeline:
             await asyncio.sleep(0)  # polls, swaps and acknowledgements get their turn between micro-batches
 
     def _check_it_follows(self, batch: RecordBatch) -> None:
-        """Between the consumer and here lies Faust's channel: a batch that was lost in it must not be committed over."""
+        """Between the consumer and here lies Faust's channel: what was lost in it must not be committed over."""
         here = self._taken.get(batch.partition)
         if batch.follows is not None and here != (batch.epoch, batch.follows):
             raise TagstreamError(
@@ -210,35 +218,49 @@ class Pipeline:
 
     # Step 2. Decode -----------------------------------------------------------------------------------------------
 
-    def _decode(self, micro: MicroBatch, partition: int, records: Sequence[Record]) -> None:
-        """Each record becomes a row, a withdrawal or a dead letter of this micro-batch."""
+    def _decode(self, micro: MicroBatch, partition: int, records: Sequence[Record]) -> tuple[int, Unplaced | None]:
+        """Each record becomes a row, a withdrawal or a dead letter of this micro-batch, until one holds many rows.
+
+        Returns how many records it took, and the rows of the last one where it is such a bulk message.
+        """
         started_s = self._clock.monotonic_s()
         span = micro.span(partition)
         entries, track_ids, rows = span.entries, micro.track_ids, micro.probabilities
         decode_json = self._decoders[JSON_CONTENT_TYPE].decode
+        taken = 0
+        rest: Unplaced | None = None
         for record in records:
+            taken += 1
             try:
                 value = record.value
                 if value is None:
                     check_withdrawal(record.key)
                     entries.append((record, WITHDRAWN))
                     continue
-                decode = self._decoder(record).decode if record.headers else decode_json
+                decode = decode_json
+                if record.headers:
+                    kind = content_type(record.headers)
+                    if kind in self._bulk_decoders:
+                        rest = Unplaced(record, self._bulk_decoders[kind].decode(value))
+                        break
+                    decode = self._decoder(kind).decode
                 row = len(track_ids)
                 track_ids.append(decode(record.key, value, rows[row]))
                 entries.append((record, row))
             except Rejected as why:
                 span.dead.append((record, why))
-        span.next_offset = records[-1].offset + 1
-        micro.size += len(records)
-        micro.held_bytes += sum(len(record.value or b"") for record in records)
+        done = records[: taken - (rest is not None)]
+        if done:
+            span.next_offset = done[-1].offset + 1
+        micro.size += len(done)
+        micro.held_bytes += sum(len(record.value or b"") for record in records[:taken])
         micro.decode_s += self._clock.monotonic_s() - started_s
+        return taken, rest
 
-    def _decoder(self, record: Record) -> EventDecoder:
-        wanted = content_type(record.headers)
+    def _decoder(self, wanted: str) -> EventDecoder:
         decoder = self._decoders.get(wanted)
         if decoder is None:
-            known = ", ".join(sorted(self._decoders))
+            known = ", ".join(sorted([*self._decoders, *self._bulk_decoders]))
             raise Rejected(
                 Code.UNSUPPORTED_CONTENT_TYPE,
                 f"content-type {wanted[:100]!r} is not one of {known}",
@@ -280,7 +302,10 @@ class Pipeline:
         """Rows with a number outside [0, 1] become dead letters; one vectorised check per micro-batch."""
         for row in micro.out_of_range_rows().tolist():
             record = micro.record_of(row)
-            why = self._decoder(record).explain(record.key, record.value or b"")
+            if isinstance(record, BulkRow):
+                why = record.bulk.explain(self._layout, record.row)
+            else:
+                why = self._decoder(content_type(record.headers)).explain(record.key, record.value or b"")
             fallback = Rejected(Code.NOT_A_PROBABILITY, "a number of this event is not in [0, 1]")
             micro.reject_row(row, why or fallback)
 
@@ -333,7 +358,7 @@ class Pipeline:
                 decided,
                 scores,
                 batch.track_ids,
-                [(topic, partition, offset, 0) for partition, offset in batch.coordinates()],
+                [(topic, *place) for place in batch.coordinates()],
                 stamp.model,
                 stamp.thresholds,
                 utc_text(self._clock.wall_ms()),
@@ -357,7 +382,7 @@ class Pipeline:
         topic = self._settings.topic_tags
         if self._sink.fits(topic, max(map(len, decisions), default=0)):
             return
-        for row, (partition, _) in enumerate(micro.coordinates()):
+        for row, (partition, *_) in enumerate(micro.coordinates()):
             if partition >= 0 and not self._sink.fits(topic, len(decisions[row])):
                 message = f"its decision has {len(decisions[row])} bytes, more than {topic} takes"
                 micro.reject_row(row, Rejected(Code.OUTPUT_REFUSED, message))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.batch import WITHDRAWN, Span
+from streamer.core.bulk import Bulk
 from streamer.core.decide import Decided
 from streamer.core.events import Rejected
 from streamer.core.layout import Layout
@@ -29,6 +30,19 @@ class EventDecoder(Protocol):
 
     def explain(self, key: bytes | None, value: bytes) -> Rejected | None:
         """The full, slow validation: why this event is refused, or None where it is valid."""
+
+
+class BulkDecoder(Protocol):
+    """A wire format of the input topic with many tracks in a message."""
+
+    def decode(self, value: bytes) -> Bulk:
+        """Every row of a message, or the reasons why it is none.
+
+        The range of the numbers is left to the caller, who checks a whole micro-batch at once.
+
+        Raises:
+            Rejected: where the message as a whole can never be decided.
+        """
 
 
 class DecisionEncoder(Protocol):

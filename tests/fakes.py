@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamer.core.bulk import Bulk
 from streamer.core.events import Code, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord
@@ -70,6 +71,20 @@ class FakeDecoder:
         if b"crash" in value:
             raise Refusal("the validator has a bug")
         return Rejected(Code.NOT_A_PROBABILITY, f"{value.decode()} is out of range", "genres.tags[0]")
+
+
+class FakeBulkDecoder:
+    """`streamer.ports.BulkDecoder`: a line per row; a row may be bad, and `bad` as the first is all of it."""
+
+    def decode(self, value: bytes) -> Bulk:
+        lines = value.decode().split("\n")
+        if lines[0] == "bad":
+            raise Rejected(Code.NOT_ARROW, "not Arrow")
+        parts = [line.partition(" ") for line in lines]
+        numbers = np.array([float(number or 0) for _, _, number in parts])
+        columns = [np.repeat(numbers[:, None], len(piece.names), axis=1) for piece in LAYOUT.lists if piece.names]
+        dead = {row: Rejected(Code.BAD_TRACK_ID, "no id") for row, (track_id, _, _) in enumerate(parts) if not track_id}
+        return Bulk([track_id for track_id, _, _ in parts], columns, dead, lambda row: lines[row].encode())
 
 
 class FakeEncoder:

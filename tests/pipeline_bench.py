@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 from streamer.core.batch import RecordBatch
 from streamer.core.breaker import Breaker
-from streamer.core.events import JSON_CONTENT_TYPE
+from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
 from streamer.pipeline import Pipeline, PipelineSettings
 from tests.fakes import (
     LAYOUT,
+    FakeBulkDecoder,
     FakeClock,
     FakeDecoder,
     FakeEncoder,
@@ -19,6 +20,7 @@ from tests.fakes import (
     FakeSink,
 )
 
+ARROW = [("content-type", ARROW_CONTENT_TYPE.encode())]
 INPUT, TAGS, SCORES, DEAD = "tracks.probabilities", "tracks.tags", "tracks.scores", "tracks.deadletter"
 
 
@@ -41,6 +43,7 @@ class Bench:
             settings,
             LAYOUT,
             {JSON_CONTENT_TYPE: FakeDecoder()},
+            {ARROW_CONTENT_TYPE: FakeBulkDecoder()},
             FakeEncoder(),
             self.serving,
             self.sink,

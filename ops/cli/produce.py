@@ -2,15 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, progress_bar, stdout_console
 from ops.errors import OpsError
+
+if TYPE_CHECKING:
+    from model.dataset import Dataset
+    from streamer.core.layout import Layout
+    from streamer.settings import Settings
+
+
+class Lane(StrEnum):
+    """How tracks travel."""
+
+    JSON = "json"
+    ARROW = "arrow"
+
 
 EPILOG = "Example: tagstream produce --data data/jamendo-hot --split val --rate 500 --limit 5000"
 
@@ -27,11 +41,11 @@ def produce(
         float | None, typer.Option(min=0.001, help="Events per second (default: as fast as it goes).")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
+    lane: Annotated[Lane, typer.Option(help="json: an event per message; arrow: thousands (with --data).")] = Lane.JSON,
     split: Annotated[str | None, typer.Option(help="Which split of the data set: train, val or test.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Produce probability events, keyed by track id, acknowledged by all in-sync replicas."""
-    from ops.kafka_io import produce_events
     from streamer.adapters.kafka_client import quiet_client_logs
     from streamer.settings import load_settings
 
@@ -39,19 +53,17 @@ def produce(
         raise OpsError("say what to produce: either --data DIR or --file FILE.jsonl.")
     if split is not None and data is None:
         raise OpsError("--split belongs to --data.")
+    if lane is Lane.ARROW and data is None:
+        raise OpsError("--lane arrow belongs to --data: the lines of a file are sent as they are.")
     if file is not None and not file.exists():
         raise OpsError(f"{file} does not exist.")
     quiet_client_logs()
     settings = load_settings()
-    events, total = events_of_data(data, split) if data else (events_of_file(file), None)  # type: ignore[arg-type]
-    if limit is not None:
-        events, total = islice(events, limit), limit if total is None else min(limit, total)
+    producing, total = _producing(settings, data, file, split, lane, rate, limit)
     started = time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task("producing", total=total)
-        count = asyncio.run(
-            produce_events(settings, events, rate, lambda acknowledged: bar.update(task, completed=acknowledged))
-        )
+        count = asyncio.run(producing(lambda acknowledged: bar.update(task, completed=acknowledged)))
     seconds = time.perf_counter() - started
     per_s = count / seconds if seconds else 0.0
     if json:
@@ -62,23 +74,53 @@ def produce(
         )
 
 
+def _producing(
+    settings: "Settings",
+    data: Path | None,
+    file: Path | None,
+    split: str | None,
+    lane: Lane,
+    rate: float | None,
+    limit: int | None,
+) -> tuple[Callable[[Callable[[int], None]], Coroutine[Any, Any, int]], int | None]:
+    """What produces, given where to tell its progress; and how many events that will be, where it is known."""
+    from ops.kafka_io import produce_events
+
+    if data is not None and lane is Lane.ARROW:
+        from ops.bulk_lane import produce_bulk
+
+        dataset, layout = _read(data, split)
+        stop = len(dataset) if limit is None else min(limit, len(dataset))
+        tracks = zip(dataset.track_ids[:stop], dataset.probabilities, strict=False)
+        return lambda tell: produce_bulk(settings, layout, tracks, rate, tell), stop
+    events, total = events_of_data(data, split) if data is not None else (events_of_file(file), None)  # type: ignore[arg-type]
+    if limit is not None:
+        events, total = islice(events, limit), limit if total is None else min(limit, total)
+    return lambda tell: produce_events(settings, events, rate, tell), total
+
+
 def events_of_data(directory: Path, split: str | None) -> tuple[Iterator, int]:
     """The events of a data set and how many there are.
 
     Raises:
         ModelError: where it is not a data set, or has no such split.
     """
-    from model.dataset import load
     from ops.kafka_io import event_json
-    from streamer.core.layout import Layout
 
-    dataset = load(choose_split(directory, split))
-    layout = Layout.build(dataset.vocabulary.fingerprint, dataset.vocabulary.classes)
+    dataset, layout = _read(directory, split)
     events = (
         (track_id.encode(), event_json(layout, track_id, row), ())
         for track_id, row in zip(dataset.track_ids, dataset.probabilities, strict=True)
     )
     return events, len(dataset)
+
+
+def _read(directory: Path, split: str | None) -> tuple["Dataset", "Layout"]:
+    from model.dataset import load
+    from streamer.core.layout import Layout
+
+    dataset = load(choose_split(directory, split))
+    return dataset, Layout.build(dataset.vocabulary.fingerprint, dataset.vocabulary.classes)
 
 
 def choose_split(directory: Path, split: str | None) -> Path:

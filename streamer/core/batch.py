@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.bulk import BulkRow, Unplaced, source_row
 from streamer.core.events import Record, Rejected
+from streamer.core.layout import Layout
 
 WITHDRAWN = -1  # stands in a span where a row number would: a tombstone goes out in its place
 REJECTED = -2  # was a row until the batch's numbers were checked
@@ -83,13 +85,35 @@ class MicroBatch:
             span = self._spans[partition] = Span(partition)
         return span
 
-    def coordinates(self) -> list[tuple[int, int]]:
-        """(partition, offset) by row; (-1, -1) for a row that was rejected."""
-        by_row = [(-1, -1)] * self.n_rows
+    def take_rows(self, layout: Layout, partition: int, rows: Unplaced) -> Unplaced | None:
+        """Take as many rows of a bulk message as there is room for; what is left of it, or None.
+
+        A row that is dead keeps its place among the numbers: they are copied by slices.
+        """
+        message, bulk, first = rows
+        count = min(self.room, len(bulk) - first)
+        span, at = self.span(partition), self.n_rows
+        bulk.fill(layout, first, self.probabilities[at : at + count])
+        self.track_ids += bulk.track_ids[first : first + count]
+        entries = [(BulkRow(message, bulk, first + n), at + n) for n in range(count)]
+        for dead, why in bulk.dead.items():
+            if first <= dead < first + count:
+                record = entries[dead - first][0]
+                entries[dead - first] = (record, REJECTED)
+                span.dead.append((record, why))
+        span.entries += entries
+        # Until its last row is acknowledged all of the message may have to come again.
+        span.next_offset = message.offset + (first + count == len(bulk))
+        self.size += count
+        return Unplaced(message, bulk, first + count) if first + count < len(bulk) else None
+
+    def coordinates(self) -> list[tuple[int, int, int]]:
+        """(partition, offset, row inside the message) by row; (-1, -1, -1) for a row that was rejected."""
+        by_row = [(-1, -1, -1)] * self.n_rows
         for span in self._spans.values():
             for record, row in span.entries:
                 if row >= 0:
-                    by_row[row] = (span.partition, record.offset)
+                    by_row[row] = (span.partition, record.offset, source_row(record))
         return by_row
 
     def out_of_range_rows(self) -> NDArray[np.intp]:

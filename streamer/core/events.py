@@ -5,26 +5,40 @@ from enum import StrEnum
 from typing import Protocol
 
 MAX_JSON_BYTES = 256 * 1024
+MAX_BULK_BYTES = 8 * 1024 * 1024
+MAX_BULK_ROWS = 16_384
 MAX_TRACK_ID_CHARACTERS = 256
 MAX_MESSAGE_CHARACTERS = 500  # of error.message: a header, not a document
 
 JSON_CONTENT_TYPE = "application/json"
+ARROW_CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 
 
 class Record(Protocol):
     """What the stream reads of a consumed Kafka record (aiokafka's ConsumerRecord has this shape)."""
 
-    offset: int
-    timestamp: int  # milliseconds since the epoch; -1 where the producer gave none
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch; -1 where the producer gave none."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 class Code(StrEnum):
     """Why an input is a dead letter: the header `error.code`. Additive only; consumers group by it."""
 
     NOT_JSON = "not-json"  # does not parse, or is not UTF-8
+    NOT_ARROW = "not-arrow"  # a bulk message that is no Arrow IPC stream, or lies about its sizes
     WRONG_SHAPE = "wrong-shape"  # parses, but a value has the wrong JSON type
     TOO_LARGE = "too-large"
     EMPTY_VALUE = "empty-value"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.batch import WITHDRAWN, Span
+from streamer.core.bulk import source_row
 from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Code, Rejected
 from streamer.core.ids import decision_id, source_text
 
@@ -91,8 +92,9 @@ def span_outputs(
         timestamp_ms = record.timestamp if record.timestamp >= 0 else None
         if row >= 0:
             key = track_ids[row].encode()
-            identity = decision_id(stamp.topic, span.partition, offset, 0, stamp.model, stamp.thresholds)
-            source = source_text(stamp.topic, span.partition, offset, 0)
+            place = source_row(record)
+            identity = decision_id(stamp.topic, span.partition, offset, place, stamp.model, stamp.thresholds)
+            source = source_text(stamp.topic, span.partition, offset, place)
             tag_headers = [content, ("decision-id", identity.encode()), model, thresholds]
             tags.append(OutputRecord(key, decisions[row], tag_headers, None))
             kept = score_bytes[row * width : (row + 1) * width]
@@ -111,7 +113,7 @@ def dead_letters(span: Span, topic: str, worker: str, failed_at: str) -> list[Ou
     """
     letters = []
     for record, why in span.dead:
-        source = source_text(topic, span.partition, record.offset, 0)
+        source = source_text(topic, span.partition, record.offset, source_row(record))
         headers = deadletter_headers(record.headers, why, source, worker, failed_at)
         letters.append(OutputRecord(record.key, record.value, headers, None))
     return letters

@@ -7,6 +7,7 @@ import sys
 import time
 from random import Random
 
+from streamer.core.events import JSON_CONTENT_TYPE
 from tests.fakes import LAYOUT, FakeRecord
 from tests.fuzz.judges import any_headers, decode_agrees, headers_are_writable, neighbours_do_not_notice
 from tests.fuzz.targets import CORPUS, TARGETS, Target
@@ -39,6 +40,8 @@ def one_round(target: Target, random: Random) -> int:
             keep(target, value)
             raise
         headers = any_headers(random)
+        if random.random() < 0.9 and target.content_type != JSON_CONTENT_TYPE:
+            headers = [("content-type", target.content_type.encode()), *headers]
         headers_are_writable(headers)
         sent = random.choice((value, value, value, None, b""))
         hostile.append(FakeRecord(0, sent, key, headers))  # type: ignore[arg-type]
@@ -49,6 +52,7 @@ def one_round(target: Target, random: Random) -> int:
 def keep(target: Target, value: bytes) -> None:
     """Put a condemned input where every later run tries it first."""
     path = CORPUS / target.name / f"finding-{hashlib.sha256(value).hexdigest()[:8]}"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(value)
     print(f"kept as {path}", file=sys.stderr)
 

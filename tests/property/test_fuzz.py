@@ -1,5 +1,6 @@
 """The short fuzzing run; the long one is `make fuzz`. And the harness itself: decoders that are wrong are caught."""
 
+import contextlib
 import time
 import tracemalloc
 from random import Random
@@ -35,7 +36,8 @@ def test_what_was_kept_and_what_tortures(target: Target):
     for value in found:
         tracemalloc.start()
         began_s = time.thread_time()
-        decoder.explain(None, value)
+        with contextlib.suppress(Rejected):
+            decoder.decode(value) if target.bulk else decoder.explain(None, value)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < PEAK_MIB_MAX * MIB, f"{peak / MIB:.0f} MiB for {len(value)} bytes: {value[:80]!r}"
@@ -52,7 +54,7 @@ def test_any_event_is_read_alike_by_both(target: Target, random: Random, changes
     for _ in range(changes):
         value = target.spoiled(random, value)
     accepted = decode_agrees(target, LAYOUT, key, value)
-    assert accepted or changes or key == b"\xff"
+    assert accepted or changes or (key == b"\xff" and not target.bulk)
     headers_are_writable(any_headers(random))
 
 
@@ -63,11 +65,14 @@ def test_neighbours_do_not_notice(target: Target, seed: int):
 
 
 def test_any_content_type_but_the_known_is_a_dead_letter_of_its_own():
-    """Arrow's too, until its lane is built."""
+    """And what is not of the type that it says."""
     target, random = TARGETS["json"], Random(1)
-    arrow = [("content-type", b"application/vnd.apache.arrow.stream")]
-    value = target.valid(random, LAYOUT, "T-1")
-    hostile = [FakeRecord(0, one, b"T-1", arrow) for one in (value, b"ARROW1", bytes(8 * MIB), b"")]
+    value, rows = target.valid(random, LAYOUT, "T-1"), TARGETS["arrow"].valid(random, LAYOUT, "T-1")
+    hostile = [
+        FakeRecord(0, one, b"T-1", [("content-type", kind)])
+        for one in (value, rows, b"ARROW1", bytes(8 * MIB), b"")
+        for kind in (b"application/vnd.apache.arrow.file", b"application/vnd.apache.arrow.stream", b"application/json")
+    ]
     neighbours_do_not_notice(target, random, hostile)
 
 

@@ -28,14 +28,14 @@ def test_one_span_per_partition_in_the_order_of_their_first_record():
     batch = a_batch((3, 70, 0.1), (1, 5, 0.2), (3, 71, 0.3))
     assert [span.partition for span in batch.spans] == [3, 1]
     assert [record.offset for record, _ in batch.spans[0].entries] == [70, 71]
-    assert batch.coordinates() == [(3, 70), (1, 5), (3, 71)]
+    assert batch.coordinates() == [(3, 70, 0), (1, 5, 0), (3, 71, 0)]
     assert batch.n_rows == 3 and batch.room == 5
 
 
 def test_withdrawals_have_no_coordinates():
     batch = a_batch((0, 1, 0.5))
     batch.span(0).entries.append((FakeRecord(2, None), WITHDRAWN))
-    assert batch.coordinates() == [(0, 1)]
+    assert batch.coordinates() == [(0, 1, 0)]
 
 
 @pytest.mark.parametrize("number", [1.0000001, -0.0000001, math.nan, math.inf, -math.inf, 1e308])
@@ -57,7 +57,7 @@ def test_a_rejected_row_becomes_a_dead_letter_in_its_place():
     batch.reject_row(1, WHY)
     span = batch.spans[1]
     assert span.entries == [(record, REJECTED)] and span.dead == [(record, WHY)]
-    assert batch.coordinates() == [(0, 1), (-1, -1), (0, 2)]
+    assert batch.coordinates() == [(0, 1, 0), (-1, -1, -1), (0, 2, 0)]
     assert not batch.probabilities[1].any(), "it is scored on zeros"
     assert batch.out_of_range_rows().tolist() == []
 
