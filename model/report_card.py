@@ -87,7 +87,7 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
             f"{trained.data['tracks']:,} tracks (data {trained.data['fingerprint'][:12]}), seed {trained.seed}, "
             f"{trained.seconds:.0f} s",
         ),
-        ("Served", f"{figures['served']}, because it was best out of fold"),
+        ("Served", f"{figures['served']}; chosen out of fold, where more has to be better beyond the noise"),
         (
             "Thresholds",
             f"tuned for {figures['objective']} on out-of-fold scores, smoothing {figures['smoothing']:g}; "

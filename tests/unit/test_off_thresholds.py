@@ -84,3 +84,21 @@ def test_score_and_evaluate(version, tmp_path, monkeypatch, capsys):
         np.inf if THRESHOLDS[tag] == OFF else THRESHOLDS[tag] for tag in SMALL.tags
     ]
     assert run("evaluate", *common)["weighted_f1"] == metrics.weighted_f1(dataset.labels, decisions)
+
+
+def test_the_command_takes_an_objective(tmp_path, monkeypatch, capsys):
+    write_dataset(tmp_path / "data", make_dataset(90))
+
+    def run(objective):
+        words = ["train", "--data", tmp_path / "data", "--models-dir", tmp_path, "--objective", objective, "--json"]
+        monkeypatch.setattr(sys, "argv", ["tagstream", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr()
+
+    code, shown = run("precision:1,floor:0.95")
+    assert code == 0
+    found = artifact.load(tmp_path / json.loads(shown.out)["model"])
+    assert found.manifest["metrics"]["objective"] == "precision:1,floor:0.95" and OFF in found.thresholds.values()
+    code, shown = run("perfection")
+    assert code == 1 and "'perfection' is not an objective" in shown.err and "Traceback" not in shown.err
