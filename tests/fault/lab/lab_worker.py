@@ -7,16 +7,13 @@ or {"oom": true, "times": 2}; no file, no fault.
 
 import json
 import os
+import signal
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from model.artifact import Artifact
-from streamer.agents import run_worker
-from streamer.settings import load_settings
+from ops.cli.worker import worker
 
 CONTROL_VARIABLE = "LAB_CONTROL"
 
@@ -47,12 +44,16 @@ def obey(path: Path) -> None:
     left = orders["times"] - 1
     write_control(path, {**orders, "times": left} if left else None)
     if orders.get("oom"):
+        import torch
+
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. (injected by the laboratory)")
     raise InjectedError("the laboratory's own fault in the scorer")
 
 
 def inject(path: Path) -> None:
     """Put the faults before `Artifact.score`."""
+    from model.artifact import Artifact
+
     score = Artifact.score
 
     def faulty(self: Artifact, probabilities: Any) -> Any:
@@ -64,5 +65,6 @@ def inject(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as `worker` does, before what takes seconds to import
     inject(Path(os.environ[CONTROL_VARIABLE]))
-    run_worker(load_settings())
+    worker()
