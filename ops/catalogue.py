@@ -48,7 +48,7 @@ class Run:
 
     def __init__(self, out: Path, form: Format, job: dict[str, Any], rows_per_part: int) -> None:
         self.out = out
-        self.partial = out.with_name(f"{out.name}.partial")
+        self.partial = Path(f"{os.path.abspath(out)}.partial")
         self._form = form
         self._job = {**job, "format": form.name, "rows_per_part": rows_per_part}
         self._rows_per_part = rows_per_part
@@ -85,8 +85,9 @@ class Run:
             yield
         except OSError as error:
             kept = f" What is done is kept in {self.partial}; the same command goes on." if self._counted() else ""
-            reason = error.strerror or str(error).splitlines()[0]
-            raise OpsError(f"{self.out} cannot be written: {reason.rstrip('.')}.{kept}") from None
+            # Arrow's own text for it is long and says the number too
+            reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0].rstrip(".")
+            raise OpsError(f"{self.out} cannot be written: {reason}.{kept}") from None
 
     @contextmanager
     def _taken(self) -> Iterator[None]:

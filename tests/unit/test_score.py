@@ -214,7 +214,7 @@ def test_a_full_disk_is_told_and_with_room_again_it_goes_on(run, tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # less than a part
-        refused(run("--out", out), "out.parquet cannot be written")
+        refused(run("--out", out), "out.parquet cannot be written: File too large.")
         assert beside(out) == [], "nothing was done, nothing is left"
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size - 100, hard))  # all parts, but not the whole
         refused(run("--out", out), "What is done is kept in")
