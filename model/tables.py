@@ -174,7 +174,12 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
 def _read_text(path: Path, names: list[str]) -> pa.Table:
     """All columns as text. A row of too many or too few cells is told by its number."""
     wrong: list[pyarrow.csv.InvalidRow] = []
-    parse = pyarrow.csv.ParseOptions(invalid_row_handler=lambda row: wrong.append(row) or "skip")
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "skip"
+
+    parse = pyarrow.csv.ParseOptions(invalid_row_handler=note)
     plain = pyarrow.csv.ReadOptions(use_threads=False)  # with more of them Arrow does not know the numbers
     data = pyarrow.csv.read_csv(path, plain, parse, csv_cells(dict.fromkeys(names, pa.string())))
     if wrong:

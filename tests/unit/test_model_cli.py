@@ -45,7 +45,7 @@ def version(tmp_path):
 
 
 def test_synthesize_writes_over_a_data_set_only_when_told(run, tmp_path, monkeypatch):
-    shape = synthetic.Shape(earlier_tracks=200, fit_steps=2)  # of a quick world
+    shape = synthetic.Shape(earlier_tracks=200, population=200, fit_steps=2)  # of a quick world
     monkeypatch.setattr(synthetic, "synthesize", partial(synthetic.synthesize, shape=shape))
     for arguments, expected in ((), 0), ((), 1), (("--force",), 0):
         code, _, err = run("data", "synthesize", "--tracks", 20, "--out", tmp_path / "set", *arguments)
