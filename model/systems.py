@@ -113,7 +113,8 @@ def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]
     if dissected.network.architecture != "tokens":
         return systems
     whole = _alone(dissected)
-    systems.append(System(NETWORK, "our network, all parts", whole))
+    recipe = "" if whole == _alone(ours) else f" ({dissected.epochs} epochs at most, {dissected.folds} folds)"
+    systems.append(System(NETWORK, f"our network, all parts{recipe}", whole))
     for name, part in PARTS.items():
         without = part.left_out(whole)
         if without != whole:  # a recipe may lack a part by itself
