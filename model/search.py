@@ -24,13 +24,14 @@ import numpy as np
 import optuna
 import torch
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from model import search_life as life
+from model.candidates import candidate, to_scores
 from model.config import TrainingConfig
 from model.dataset import Dataset
 from model.errors import ModelError
@@ -39,7 +40,7 @@ from model.folds import artist_folds
 from model.initialise import fit_statistics, new_network
 from model.network import Rescorer
 from model.search_space import Space
-from model.training import FEWEST_TRACKS, candidate, to_scores
+from model.training import FEWEST_TRACKS
 
 FOLDS = 2
 RANDOM_TRIALS = 10  # before the sampler learns from what was seen
@@ -115,7 +116,7 @@ class PlacedSampler(BaseSampler):
         self._tpe.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space.ranges if self._place == 0 else self._tpe.infer_relative_search_space(study, trial)
+        return {**self._space.ranges} if self._place == 0 else self._tpe.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -176,7 +177,7 @@ def best(study: optuna.Study) -> FrozenTrial | None:
 
 def _run_one(search: Search, trials: int, told: Progress, wanted: Callable[[], bool]) -> None:
     study, storage = search.study, search.storage
-    trial = study.ask(search.space.ranges)
+    trial = study.ask()
     known = study.get_trials(deepcopy=False)
     mine = known[trial.number]
     if not life.is_retry(mine) and life.place(mine, known) >= trials:  # two processes started the last one at once
@@ -185,6 +186,7 @@ def _run_one(search: Search, trials: int, told: Progress, wanted: Callable[[], b
         return
     try:
         with life.signs_of_life(storage, trial._trial_id):
+            _suggest(trial, search.space)
             value = _evaluate(search, trial, lambda what: told(what, *settled(known, trials)), wanted)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -198,6 +200,15 @@ def _run_one(search: Search, trials: int, told: Progress, wanted: Callable[[], b
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, value, skip_if_finished=True)  # by us only, unless we were taken for dead
+
+
+def _suggest(trial: Trial, space: Space) -> None:
+    """Give the trial its parameters: those it was queued with, or new ones."""
+    for name, item in space.ranges.items():
+        if isinstance(item, IntDistribution):
+            trial.suggest_int(name, item.low, item.high, step=item.step, log=item.log)
+        else:
+            trial.suggest_float(name, item.low, item.high, step=item.step, log=item.log)
 
 
 def _evaluate(search: Search, trial: Trial, told: Callable[[str], None], wanted: Callable[[], bool]) -> float:

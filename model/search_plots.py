@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure  # not pyplot: no global state, no display
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+
+from model.search_space import Range
 
 WIDTH_INCHES = 9.0
 DOTS_PER_INCH = 110
@@ -92,7 +94,7 @@ def importances(found: dict[str, float]) -> bytes:
 def slices(
     trials: Sequence[FrozenTrial],
     best: FrozenTrial,
-    ranges: dict[str, BaseDistribution],
+    ranges: dict[str, Range],
     objective: str,
     maximises: bool,
 ) -> bytes:
@@ -119,9 +121,8 @@ def slices(
     return _png(figure)
 
 
-def _show_range(axes: Axes, distribution: BaseDistribution) -> None:
+def _show_range(axes: Axes, distribution: Range) -> None:
     """The whole range that was searched, so that a winner at its edge is seen to be there."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = float(distribution.low), float(distribution.high)
     if distribution.log:
         axes.set_xscale("log")

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution, distribution_to_json
+from optuna.distributions import FloatDistribution, IntDistribution, distribution_to_json
 
 from model.config import CONFIGS, TrainingConfig
 from model.errors import ModelError
@@ -19,6 +19,7 @@ from model.network import NetworkConfig
 DIGITS = 5  # significant ones of a number: what is tried is what the file says
 HEAD_WIDTH = "head_width"  # the width of one attention head; the network's width is heads times this
 F1, BCE = "weighted F1", "BCE"
+Range = IntDistribution | FloatDistribution
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Space:
     name: str
     base: str  # a name in CONFIGS
     objective: str  # F1 (the higher the better) or BCE (the lower the better), out of fold
-    ranges: dict[str, BaseDistribution]  # by field of the network or of the training, and HEAD_WIDTH
+    ranges: dict[str, Range]  # by field of the network or of the training, and HEAD_WIDTH
 
     @property
     def maximises(self) -> bool:
@@ -100,12 +101,14 @@ SPACES = {
             "reservoir_across_units": IntDistribution(0, 896, step=64),
             "reservoir_dropout": FloatDistribution(0.0, 0.7),
             "readout_dropout": FloatDistribution(0.0, 0.7),
-            "mlp_width": IntDistribution(0, 1024, step=128),
+            "members": IntDistribution(1, 4),
+            "mlp_width": IntDistribution(0, 768, step=128),
             "mlp_dropout": FloatDistribution(0.0, 0.7),
             "input_dropout": FloatDistribution(0.0, 0.4),
             "learning_rate": FloatDistribution(3e-4, 1e-2, log=True),
             "weight_decay": FloatDistribution(0.01, 1.0, log=True),
             "average": FloatDistribution(0.98, 0.999),
+            "swap": FloatDistribution(0.0, 0.8),
             "mixup": FloatDistribution(0.0, 1.0),
         },
     ),
