@@ -30,9 +30,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from model import metrics
 from model import search_life as life
-from model.candidates import candidate, to_scores
-from model.config import TrainingConfig
+from model.candidates import candidate, to_scores, upstream_candidates
+from model.config import CONFIGS, TrainingConfig
 from model.dataset import Dataset
 from model.errors import ModelError
 from model.fit import Fit, Progress, fit, predict
@@ -49,6 +50,7 @@ HOPELESS_FAILURES = 3  # with nothing else: the search itself is wrong, not its 
 POLL_S = 0.5  # while other processes finish the last trials
 SEED_STRIDE = 10_007
 ABOUT = "about"  # the study's attribute that says what its trials have in common
+UPSTREAM = "upstream"  # and the one that holds the objective without a network
 WEIGHTS = "weights"  # a trial's attribute: how many its network has
 DIVERGED, ERROR = "diverged", "error: "
 WHY_SHOWN = 300  # characters
@@ -92,11 +94,20 @@ def open_search(storage: BaseStorage, name: str, space: Space, dataset: Dataset,
     }
     known = study.user_attrs.get(ABOUT)
     if known is None:
+        study.set_user_attr(UPSTREAM, _upstream(space, dataset, seed))
         study.set_user_attr(ABOUT, about)
     elif known != about:
         other = next(what for what in about if known.get(what) != about[what])
         raise ModelError(f"The study '{name}' was begun with other {other}: give this search another name (--study).")
     return Search(study, storage, space, dataset, seed)
+
+
+def _upstream(space: Space, dataset: Dataset, seed: int) -> float:
+    """What the same objective says of the upstream without a network: nothing worse is worth training."""
+    candidates = upstream_candidates(dataset, CONFIGS[space.base], seed)
+    if space.maximises:
+        return max(one.weighted_f1 for one in candidates)
+    return min(metrics.bce(dataset.need_labels(), one.expected) for one in candidates)
 
 
 class PlacedSampler(BaseSampler):

@@ -25,8 +25,10 @@ WHISKER = 2.5  # interquartile ranges; a value further out is drawn at the edge,
 BLUE, GREY, RED, GOLD = "#2a6fbb", "#b3b9c2", "#c0392b", "#e0a100"
 
 
-def history(trials: Sequence[FrozenTrial], best: FrozenTrial, objective: str, maximises: bool) -> bytes:
-    """The objective by trial, and the best so far."""
+def history(
+    trials: Sequence[FrozenTrial], best: FrozenTrial, upstream: float, objective: str, maximises: bool
+) -> bytes:
+    """The objective by trial, and the best so far; the upstream alone where it is in sight."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.0), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()
     complete = _complete(trials)
@@ -37,6 +39,8 @@ def history(trials: Sequence[FrozenTrial], best: FrozenTrial, objective: str, ma
     _points(axes, numbers, values, limits, color=BLUE, label="completed")
     axes.step([*numbers, trials[-1].number], [*so_far, so_far[-1]], where="post", color=GOLD, label="best so far")
     axes.plot([best.number], best.values, "*", color=GOLD, markersize=15, markeredgecolor="black", label="winner")
+    if limits[0] < upstream < limits[1]:
+        axes.axhline(upstream, color="black", linewidth=1, linestyle="--", label="upstream alone")
     for state, marker, color, label in (
         (TrialState.PRUNED, "|", GREY, "pruned"),
         (TrialState.FAIL, "x", RED, "failed"),

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from model import search_life as life
 from model import search_plots as plots
-from model.search import ABOUT, FOLDS, RANDOM_TRIALS, WEIGHTS, best
+from model.search import ABOUT, FOLDS, RANDOM_TRIALS, UPSTREAM, WEIGHTS, best
 from model.search_space import HEAD_WIDTH, Space
 from model.search_storage import write_aside
 
@@ -105,7 +105,10 @@ def _page(study: optuna.Study, space: Space, trials: Sequence[FrozenTrial], winn
         f"<h1>{escape(title)}</h1>",
         *_summary(study, space, trials, winner),
         "<h2>History</h2>",
-        _image(plots.history(trials, winner, space.objective, space.maximises), "objective by trial"),
+        _image(
+            plots.history(trials, winner, study.user_attrs[UPSTREAM], space.objective, space.maximises),
+            "objective by trial",
+        ),
         "<h2>Learning curves</h2>",
         _image(plots.curves(trials, winner, space.maximises), "held-out loss by epoch"),
         "<h2>What mattered</h2>",
@@ -133,11 +136,24 @@ def _summary(study: optuna.Study, space: Space, trials: Sequence[FrozenTrial], w
         f"({FOLDS} folds; {way}). Data {about['data'][:12]}, seed {about['seed']}.</p>",
         f"<p>{len(trials)} trials: {told}. {seconds / 60:.1f} minutes of work.</p>",
         f"<p><b>Winner: trial {winner.number}, {space.objective} {winner.value:.4f}</b>{_gain(trials, winner)}.</p>",
+        f"<p>{against_upstream(study, space, winner)}</p>",
         f"<pre>{escape(winner_toml(study, space, winner))}</pre>",
         f"<p>Train it: <code>tagstream train --data DIR --config {WINNER}</code></p>",
         f"<p class=note>The winner is the best of {counted['completed']}, so its figure here is a little too high: "
         "noise helped to choose it. What it is worth is told by a split that chose nothing.</p>",
     ]
+
+
+def against_upstream(study: optuna.Study, space: Space, winner: FrozenTrial) -> str:
+    """One sentence."""
+    upstream = study.user_attrs[UPSTREAM]
+    assert winner.value is not None
+    told = f"The upstream alone, with thresholds of its own, has {upstream:.4f}"
+    if not space.maximises:
+        told = f"The upstream alone, calibrated, has {upstream:.4f}"
+    if (winner.value > upstream) == space.maximises:
+        return f"{told}, a difference of {winner.value - upstream:+.4f}."
+    return f"{told}: no network of this search beats it."
 
 
 def _gain(trials: Sequence[FrozenTrial], winner: FrozenTrial) -> str:

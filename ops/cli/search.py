@@ -144,6 +144,7 @@ def _results(opened: "Search", out: Path) -> dict[str, Any]:
         "space": opened.space.name,
         "objective": opened.space.objective,
         "trials": search_report.count(opened.study.get_trials(deepcopy=False)),
+        "upstream": opened.study.user_attrs[search.UPSTREAM],
         "best": {"trial": winner.number, "value": winner.value, "params": winner.params},
         "config": str(files[search_report.WINNER]),
         "report": str(files[search_report.PAGE]),
@@ -175,6 +176,7 @@ def _show(opened: "Search", found: dict[str, Any]) -> None:
     values = [[name, *(row[name] for row in rows)] for name in fields]
     counted = ", ".join(f"{number} {name}" for name, number in found["trials"].items() if number)
     print_table(f"The best of {counted}", ["", *(str(place + 1) for place in range(len(rows)))], values)
+    note(search_report.against_upstream(opened.study, opened.space, ranked[0]))
     stdout_console.print(f"report  {found['report']}", markup=False, soft_wrap=True)
     stdout_console.print(f"winner  {found['config']}", markup=False, soft_wrap=True)
 

@@ -193,6 +193,7 @@ def test_the_winner_trains_and_registers(run, data, tmp_path):
     assert registry.aliases() == {"champion": found["model"]} and registry.load("champion")
     settings = config.load(found["config"])
     assert settings == TINY.configure(found["best"]["params"])
+    assert 0.5 < found["upstream"] < 1 and f"{found['upstream']:.4f}" in (tmp_path / "out" / "report.html").read_text()
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "http" not in page  # importances need more trials
     rows = list(csv.DictReader((tmp_path / "out" / "trials.csv").open()))
