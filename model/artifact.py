@@ -95,7 +95,7 @@ def save(trained: Trained, models_dir: Path | str) -> str:
             "metrics": trained.metrics,
             "training": describe_config(trained.config),
             "data": trained.data,
-            "seeds": {"seed": trained.seed},
+            "seeds": {"seed": trained.seed, **trained.machine},
             "seconds": round(trained.seconds, 1),
         },
         extra_files=report.files(trained),

@@ -57,6 +57,7 @@ class Trained:
     golden_inputs: NDArray[np.float32]
     data: dict[str, Any]
     seed: int
+    machine: dict[str, Any]  # what beside data, configuration and seed decides the last bits of the weights
     seconds: float
 
 
@@ -116,6 +117,7 @@ def train(
         golden_inputs=golden_rows(dataset),
         data={"fingerprint": out_of_fold["fingerprint"], "tracks": len(dataset)},
         seed=seed,
+        machine={"device": fitter.device.type, "threads": torch.get_num_threads()},
         seconds=time.perf_counter() - started,
     )
 
