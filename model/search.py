@@ -46,6 +46,7 @@ from model.training import FEWEST_TRACKS
 FOLDS = 2
 RANDOM_TRIALS = 10  # before the sampler learns from what was seen
 UNPRUNED_TRIALS, UNPRUNED_EPOCHS = 5, 3  # an early loss says more of the learning rate than of the end
+KEPT_PERCENT = 75.0  # of trials at any epoch; the median would soon prune what differs from the best by noise
 HOPELESS_FAILURES = 3  # with nothing else: the search itself is wrong, not its trials
 POLL_S = 0.5  # while other processes finish the last trials
 SEED_STRIDE = 10_007
@@ -82,7 +83,9 @@ def open_search(storage: BaseStorage, name: str, space: Space, dataset: Dataset,
         load_if_exists=True,
         direction="maximize" if space.maximises else "minimize",
         sampler=PlacedSampler(space, seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS + 1),
+        pruner=optuna.pruners.PercentilePruner(
+            KEPT_PERCENT, n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS + 1
+        ),
     )
     folds = artist_folds(dataset.artists, len(dataset), FOLDS, seed)
     about = {
