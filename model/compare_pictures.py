@@ -44,8 +44,8 @@ def _gains(split: dict[str, Any], name: str) -> bytes:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlim(right=right + 0.12 * (right - min(0.0, *(gain["low"] for gain in gains))))
     rule = next(row for row in split["systems"] if row["system"] == RULE)["weighted_f1"]["mean"]
-    axes.set_xlabel(f"gain in weighted F1 over the 0.5 rule ({rule:.4f}), with 95 % interval; at the bar: weighted F1")
-    return _finish(figure, axes, rows, f"Every system on {name}")
+    axes.set_xlabel(f"gain in weighted F1 over the 0.5 rule ({rule:.4f}), with 95 % interval")
+    return _finish(figure, axes, rows, f"Every system on {name}; at the bar its weighted F1")
 
 
 def _classes(split: dict[str, Any], name: str) -> bytes:

@@ -43,7 +43,7 @@ class System:
     config: TrainingConfig | ForestConfig | None  # None: nothing is learnt
     part: str = ""
     whole: str = ""
-    random: bool = True  # whether a seed changes anything
+    random: bool = True  # whether a seed changes anything: folds are drawn by it too
 
     @property
     def learns_nothing(self) -> bool:
@@ -101,7 +101,7 @@ def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]
     study_plain = replace(study, network=replace(study.network, reservoir_units=0, reservoir_across_units=0))
     systems = [
         System(RULE, "0.5 rule", None, random=False),
-        System("thresholds", "per-tag thresholds on upstream", _alone(configs.CONFIGS["upstream"]), random=False),
+        System("thresholds", "per-tag thresholds on upstream", _alone(configs.CONFIGS["upstream"])),
         System("forest", "random forest", ForestConfig()),
         System("linear", "linear re-scorer", _alone(configs.CONFIGS["linear"])),
         System(
