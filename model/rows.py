@@ -21,7 +21,7 @@ from model.dataset import Where, find_inputs, in_column_order, load_inputs, voca
 from model.errors import ModelError
 from model.tables import ID_COLUMN, Table, as_table, check_header, csv_cells, first_words
 
-READ_BYTES = 4 * 2**20  # of a file at a time
+READ_BYTES = 2**18  # of a file at a time; Arrow holds 32 of a CSV file ready
 READ_ROWS = 4096  # of a Parquet file at a time
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Run:
                 for part in range(done.parts):
                     seen.again(self._form.ids(self._stem(part)))
                 progress(done)
-                for stretch in rows.stretches(self._rows_per_part, done.tracks):
+                for stretch in _one_ahead(rows.stretches(self._rows_per_part, done.tracks)):
                     self._check_new(stretch, seen, done)
                     done = self._add(decide(stretch), done, job)
                     progress(done)
@@ -163,6 +164,15 @@ class Run:
 
     def _stem(self, part: int) -> Path:
         return self.partial / f"{part:07d}"
+
+
+def _one_ahead(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+    """The next one is read while this one is scored."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(next, stretches, None)
+        while (stretch := reading.result()) is not None:
+            reading = reader.submit(next, stretches, None)
+            yield stretch
 
 
 def _identity(rows: Rows) -> dict[str, Any]:

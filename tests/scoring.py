@@ -18,11 +18,11 @@ def layout_of(vocabulary: Vocabulary) -> Layout:
     return Layout.build(vocabulary.fingerprint, vocabulary.to_dict())
 
 
-def a_run(form: str, out: Path, vocabulary: Vocabulary) -> Run:
+def a_run(form: str, out: Path, vocabulary: Vocabulary, rows_per_part: int = PER_PART) -> Run:
     """A run in small parts."""
     layout = layout_of(vocabulary)
     made = ChallengeCsv(layout, one_file=False) if form == "challenge" else DecisionsParquet(layout, "model", "table")
-    return Run(out, made, {"model": "model"}, PER_PART)
+    return Run(out, made, {"model": "model"}, rows_per_part)
 
 
 def decided(vocabulary: Vocabulary) -> Decide:

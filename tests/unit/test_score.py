@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from model.registry import Registry
 from model.rows import Rows
 from ops import catalogue
 from ops.cli import main as cli
+from tests.harness import a_vocabulary
 from tests.model_data import MOODS_ONLY, SMALL, make_dataset, write_dataset
 from tests.scoring import a_run, decided
 
@@ -124,6 +126,49 @@ def test_a_class_without_tags_has_no_file_and_odd_ids_are_quoted(tmp_path):
     a_run("challenge", tmp_path / "out", MOODS_ONLY).write(rows, decided(MOODS_ONLY), False, lambda done: None)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["output_moods_tags_data.csv"]
     assert pyarrow.csv.read_csv(next((tmp_path / "out").iterdir())).column(0).to_pylist() == dataset.track_ids
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from model.rows import Rows
+from tests.scoring import a_run, decided
+
+rows, out = Rows(sys.argv[1]), Path(sys.argv[2])
+a_run("parquet", out, rows.vocabulary, 2048).write(rows, decided(rows.vocabulary), False, lambda done: None)
+status = Path("/proc/self/status").read_text()  # not getrusage, which a process inherits from who started it
+print(status.split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux")
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_memory_does_not_grow_with_the_catalogue(tmp_path, suffix):
+    words, peaks_kib = a_vocabulary(), []
+    for tracks in (40_000, 100_000):
+        data = wide_data(tmp_path / f"{tracks}", words, tracks, suffix)
+        command = [sys.executable, "-c", PEAK, data, tmp_path / "out"]
+        peaks_kib.append(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout))
+    held_kib = 60_000 * words.n_inputs * 4 / 1024  # more, if all of it were held
+    assert peaks_kib[1] - peaks_kib[0] < held_kib / 2, f"{peaks_kib} KiB"
+
+
+def wide_data(folder: Path, words, tracks: int, suffix: str) -> Path:
+    """Many columns; in Parquet small row groups, as memory holds a page of each column."""
+    folder.mkdir()
+    numbers = np.random.default_rng(0).random((tracks, words.n_inputs), dtype=np.float32).round(3)
+    ids = pa.array([f"T-{row}" for row in range(tracks)])
+    for group in words.groups:
+        columns = [pa.array(numbers[:, column]) for column in range(group.start, group.stop)]
+        names = words.classes[group.class_name][group.list_name]
+        table = pa.table([ids, *columns], names=["ChallengeID", *names])
+        path = folder / f"input_{group.class_name}_{group.list_name}_data.{suffix}"
+        if suffix == "csv":
+            pyarrow.csv.write_csv(table, path)
+        else:
+            pq.write_table(table, path, row_group_size=2048)
+    return folder
 
 
 # --- kills
