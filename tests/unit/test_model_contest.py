@@ -1,5 +1,6 @@
 """A challenger against the champion: the interval of the difference, from data or from two manifests."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from model.contest import by_data, by_manifests
 from model.errors import ModelError
 from model.intervals import RESAMPLES
-from tests.model_data import make_dataset
+from model.training import train
+from tests.model_data import make_dataset, quick
 
 DATA = make_dataset(300)
 
@@ -79,6 +81,21 @@ def test_the_reported_split_is_asked_before_the_folds():
         manifest(valid=figures(fingerprint="another split"), out_of_fold=shifted(other, -0.1)),
     )
     assert found.where == "out of fold on the same training data" and found.worse
+
+
+def test_what_the_trainer_writes_is_enough():
+    """Two models of the same data are compared by their manifests, as measured on the data itself."""
+    data, valid = make_dataset(150), make_dataset(60, seed=5)
+    models = [train(data, split, quick(name, epochs=1)) for split in (valid, None) for name in ("linear", "upstream")]
+    written = [json.loads(json.dumps({"metrics": model.metrics})) for model in models]
+    found = by_manifests(written[0], written[1])
+    assert found.where == "on the same reported split" and found.tracks == 60
+    assert found.champion == pytest.approx(models[0].metrics["valid"]["weighted_f1"])
+    assert found.low < found.high and found.low <= found.challenger - found.champion <= found.high
+    for one, other in ((2, 3), (0, 3)):
+        assert by_manifests(written[one], written[other]).where == "out of fold on the same training data"
+    elsewhere = train(make_dataset(150, seed=9), None, quick("upstream", epochs=1))
+    assert by_manifests(written[3], {"metrics": elsewhere.metrics}) is None
 
 
 @pytest.mark.parametrize(

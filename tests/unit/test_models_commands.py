@@ -1,11 +1,14 @@
 """`tagstream models show` and `history` without Redis: what upstream needs to know, and who named what."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from model.artifact import fixed_network, new_artifact
+from model.manifest import MANIFEST, WEIGHTS
 from model.registry import HISTORY, Registry
 from ops.cli import main as cli
 from tests.model_data import SMALL
@@ -76,6 +79,38 @@ def test_history_says_who_named_what_and_what_never_took_effect(run, registry):
     assert run("history", "--alias", "nobody")[1] == "nobody named no version\n"
     code, out, err = run("history", "--alias", "../x")
     assert code == 1 and "is not an alias" in err and out == ""
+
+
+SPOILT = {
+    "corrupted": (lambda mine, other: flip(mine / WEIGHTS), "is corrupted: its checksum is not the manifest's"),
+    "truncated": (lambda mine, other: cut(mine / WEIGHTS), "is truncated or altered"),
+    "half a manifest": (lambda mine, other: cut(mine / MANIFEST), "is not JSON"),
+    "another's weights": (lambda mine, other: shutil.copy(other / WEIGHTS, mine), "is corrupted"),
+    "another's manifest": (lambda mine, other: shutil.copy(other / MANIFEST, mine), "says version"),
+    "no model at all": (lambda mine, other: (mine / MANIFEST).write_text('{"a": 1}'), "is not a manifest of format"),
+}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_is_not_what_it_says_is_refused_in_one_sentence(run, registry, how):
+    first, second = registry.versions()
+    spoil, told = SPOILT[how]
+    spoil(registry.models_dir / first, registry.models_dir / second)
+    code, out, err = run("verify", first)
+    assert code == 1 and out == "" and told in " ".join(err.split()) and "Traceback" not in err
+    code, out, _ = run("list", "--json")
+    assert code == 0 and {entry["model"] for entry in json.loads(out)["models"]} == {first, second}
+    assert run("verify", second)[0] == 0
 
 
 @pytest.mark.parametrize("command", ["list", "show", "history", "promote", "rollback", "verify"])
