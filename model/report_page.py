@@ -87,7 +87,7 @@ def _card(card: Card) -> str:
 def _learning(trained: Trained) -> str:
     if not trained.fits:
         return "<p>No network was trained: the upstream is served with thresholds of its own.</p>"
-    text = "Dashed: training, with dropout and mixed tracks; solid: tracks of other artists; the dot: the epoch kept."
+    text = "Dashed: training, with whatever is mixed in there; solid: tracks of other artists; the dot: the epoch kept."
     return _figure(pictures.learning_curves(trained.fits), text)
 
 
