@@ -189,7 +189,7 @@ def promote(
     *,
     why: Why = "",
     data: Annotated[
-        Path | None, typer.Option(help="A labelled data set to measure both on, if their own figures do not compare.")
+        Path | None, typer.Option(help="A labelled data set to measure both on, instead of comparing what they carry.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Even if it is worse; --why says why.")] = False,
     timeout: Timeout = 30.0,
