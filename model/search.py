@@ -198,22 +198,23 @@ def _run_one(search: Search, trials: int, told: Progress, wanted: Callable[[], b
         trial.set_user_attr(life.WHY, life.SURPLUS)
         study.tell(trial, state=TrialState.FAIL)
         return
+    # A trial that is finished already was taken for dead, and another process has it: nothing to tell.
     try:
         with life.signs_of_life(storage, trial._trial_id):
             _suggest(trial, search.space)
             value = _evaluate(search, trial, lambda what: told(what, *settled(known, trials)), wanted)
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
     except KeyboardInterrupt:
         life.give_back(study, storage, trial._trial_id, "interrupted")
         raise
-    except UpdateFinishedTrialError:  # we were taken for dead, and another process has the trial
+    except UpdateFinishedTrialError:
         return
     except Exception as error:  # one trial's trouble, such as memory, is not the search's
         trial.set_user_attr(life.WHY, f"{ERROR}{type(error).__name__}: {error}"[:WHY_SHOWN])
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
     else:
-        study.tell(trial, value, skip_if_finished=True)  # by us only, unless we were taken for dead
+        study.tell(trial, value, skip_if_finished=True)
 
 
 def _suggest(trial: Trial, space: Space) -> None:

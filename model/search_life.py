@@ -55,7 +55,7 @@ def signs_of_life(storage: BaseStorage, trial_id: int) -> Iterator[None]:
 
 
 def bury_the_dead(study: optuna.Study, storage: BaseStorage) -> None:
-    """Fail the running trials of dead processes and queue them again."""
+    """Fail the running trials of dead processes and queue them again; to be called while this one runs none."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _alive(trial):
             give_back(study, storage, trial._trial_id, "its process died", RETRIES_MAX)
@@ -112,6 +112,8 @@ def _host() -> str:
 
 def _alive(trial: FrozenTrial) -> bool:
     process = trial.user_attrs.get(PROCESS)
+    if process == _this_process():  # between two trials: one that we dropped when the storage failed
+        return False
     if process is not None and process["host"] == _host():
         try:
             found = psutil.Process(process["pid"])

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -56,6 +57,28 @@ def open_request(request: Request, dataset: "Dataset | None" = None) -> "Search"
     return search.open_search(storage, request.study, space, dataset, request.seed)
 
 
+@contextmanager
+def told_plainly(place: str) -> Iterator[None]:
+    """A storage that is lost on the way, or a full disk, is one sentence.
+
+    Raises:
+        OpsError: with it.
+    """
+    from optuna.exceptions import StorageInternalError
+    from redis.exceptions import RedisError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from model.search_storage import complaint
+
+    try:
+        yield
+    except OSError as error:
+        raise OpsError(f"The search stopped: {error}; the same command goes on with it.") from None
+    except (StorageInternalError, RedisError, SQLAlchemyError) as error:
+        told = complaint(error, place)
+        raise OpsError(f"The storage of the search was lost: {told}; the same command goes on with it.") from None
+
+
 def run_workers(request: Request, workers: int, watch: Callable[[], None]) -> None:
     """Run that many workers to the end, with `watch()` now and then.
 
@@ -90,7 +113,8 @@ def _work(request: Request) -> None:
     assert parent is not None
     deadline = time.monotonic() + request.timeout_s
     try:
-        search.run(open_request(request), request.trials, deadline=deadline, wanted=parent.is_alive)
+        with told_plainly(request.storage):
+            search.run(open_request(request), request.trials, deadline=deadline, wanted=parent.is_alive)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (ModelError, OpsError) as error:

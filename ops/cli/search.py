@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.errors import ModelError
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar, stdout_console
 from ops.cli.train import ModelsDir, open_registry, train_and_register
 from ops.errors import OpsError
@@ -45,7 +44,7 @@ def search(
 ) -> None:
     """Search for a better configuration; resumable, and shared by as many processes as use its storage."""
     from model import search_space, search_storage
-    from ops.search_workers import Request, open_request
+    from ops.search_workers import Request, open_request, told_plainly
 
     registry = open_registry(models_dir)
     _check(trials, train, alias, registry)
@@ -62,22 +61,13 @@ def search(
     opened = open_request(request)
     started = time.perf_counter()
     try:
-        _run(opened, request, workers)
-        found = _results(opened, out)
+        with told_plainly(place):
+            _run(opened, request, workers)
+            found = _results(opened, out)
     except KeyboardInterrupt:
-        note(
-            f"Stopped; every finished trial is kept in {search_storage.hide_password(place)}: the same command goes on."
-        )
+        shown = search_storage.hide_password(place)
+        note(f"Stopped; every finished trial is kept in {shown}: the same command goes on.")
         raise
-    except (ModelError, OpsError):
-        raise
-    except OSError as error:
-        raise OpsError(f"The search stopped: {error}; the same command goes on with it.") from None
-    except Exception as error:
-        if not _lost_storage(error):
-            raise
-        told = search_storage.complaint(error, place)
-        raise OpsError(f"The storage of the search was lost: {told}; the same command goes on with it.") from None
     found |= {"storage": search_storage.hide_password(place), "seconds": round(time.perf_counter() - started, 1)}
     if not json:
         _show(opened, found)
@@ -202,10 +192,3 @@ def _best(opened: "Search") -> str:
 
     winner = search.best(opened.study)
     return "" if winner is None else f" | best {winner.value:.4f} (trial {winner.number})"
-
-
-def _lost_storage(error: Exception) -> bool:
-    from optuna.exceptions import StorageInternalError
-    from redis.exceptions import RedisError
-
-    return isinstance(error, StorageInternalError | RedisError)

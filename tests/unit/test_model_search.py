@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -299,6 +300,21 @@ def test_a_torn_line_is_cut_off(tmp_path):
         with journal.open("a") as file:
             file.write('{"op_code":4,"wor')
     assert len(trials_of(journal)) == 2
+
+
+def test_a_full_disk_is_told_and_the_search_goes_on_when_there_is_room(run, data, tmp_path):
+    words = ["search", "--data", data, "--space", "tiny", "--storage", tmp_path / "j.jsonl", "--trials", 4, "--json"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, hard))  # bytes of a file: the journal is full in mid-trial
+    try:
+        code, out, err = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, out) == (1, "") and "The search stopped: [Errno 27] File too large" in err.splitlines()[-1]
+    torn = (tmp_path / "j.jsonl").read_bytes()
+    assert len(torn) == 12_000 and not torn.endswith(b"\n")
+    code, out, err = run(*words)
+    assert code == 0 and json.loads(out)["trials"]["completed"] == 4, err
 
 
 def test_a_database_can_hold_a_search(tmp_path):
