@@ -5,6 +5,8 @@ at the end; what it writes depends on its input alone, so a run that was interru
 arrays and files; knows nothing of networks or of what is done already.
 """
 
+import csv
+import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -113,9 +116,12 @@ class ChallengeCsv:
         rows = np.repeat(np.arange(count), np.diff(part.decided.bounds[:, [0, -1]]).ravel())
         decided[rows, part.decided.tags] = 1
         columns = np.asfortranarray(decided)
+        ids = pa.array(part.track_ids)
+        quotes = "needed" if pc.any(pc.match_substring_regex(ids, '[",\\r\\n]')).as_py() else "none"
+        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=quotes)  # "needed" quotes every text
         for place, tags in enumerate(self._files.values()):
-            table = pa.table([pa.array(part.track_ids), *(columns[:, tag] for tag in tags)], names=self._header(tags))
-            pyarrow.csv.write_csv(table, _file(stem, place), pyarrow.csv.WriteOptions(include_header=False))
+            table = pa.table([ids, *(columns[:, tag] for tag in tags)], names=self._header(tags))
+            pyarrow.csv.write_csv(table, _file(stem, place), options)
 
     def _header(self, tags: Sequence[int]) -> list[str]:
         return [ID_COLUMN, *(self._tags[tag] for tag in tags)]
@@ -131,11 +137,16 @@ class ChallengeCsv:
             if name:
                 out.mkdir(exist_ok=True)
             with (out / name if name else out).open("wb") as whole:
-                header = pa.table([pa.array([], pa.string())] * (len(tags) + 1), names=self._header(tags))
-                pyarrow.csv.write_csv(header, whole)
+                whole.write(_csv_line(self._header(tags)))
                 for stem in stems:
                     with _file(stem, place).open("rb") as part:
                         shutil.copyfileobj(part, whole)
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
 
 
 def _file(stem: Path, place: int = 0) -> Path:

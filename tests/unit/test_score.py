@@ -21,10 +21,11 @@ from model.artifact import fixed_network, new_artifact
 from model.dataset import Dataset, load
 from model.registry import Registry
 from model.rows import Rows
+from model.vocabulary import Vocabulary
 from ops import catalogue
 from ops.cli import main as cli
 from tests.harness import a_vocabulary
-from tests.model_data import MOODS_ONLY, SMALL, make_dataset, write_dataset
+from tests.model_data import SMALL, make_dataset, write_dataset
 from tests.scoring import a_run, decided
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +113,9 @@ def test_challenge_folder_is_the_layout_of_the_labels(run, data, dataset, tmp_pa
 def test_challenge_file_has_all_tags_in_the_order_of_the_vocabulary(run, dataset, tmp_path):
     out = tmp_path / "submission.csv"
     assert run("--out", out, "--format", "challenge")[0] == 0
+    assert out.read_text().startswith(f"ChallengeID,{','.join(SMALL.tags)}\n{dataset.track_ids[0]},"), (
+        "no needless quotes"
+    )
     table = pyarrow.csv.read_csv(out)
     assert table.column_names == ["ChallengeID", *SMALL.tags]
     assert table.column(0).to_pylist() == dataset.track_ids
@@ -120,12 +124,13 @@ def test_challenge_file_has_all_tags_in_the_order_of_the_vocabulary(run, dataset
 
 
 def test_a_class_without_tags_has_no_file_and_odd_ids_are_quoted(tmp_path):
-    dataset = make_dataset(3, MOODS_ONLY)
-    dataset = Dataset(['a,"b', "c", "\u00e9\u2603"], dataset.probabilities, None, None, MOODS_ONLY)
+    words = Vocabulary.build({"moods": {"tags": ("calm", 'so, "wild"')}})
+    dataset = Dataset(['a,"b', "c", "\u00e9\u2603"], make_dataset(3, words).probabilities, None, None, words)
     rows = Rows(write_dataset(tmp_path / "data", dataset))
-    a_run("challenge", tmp_path / "out", MOODS_ONLY).write(rows, decided(MOODS_ONLY), False, lambda done: None)
+    a_run("challenge", tmp_path / "out", words).write(rows, decided(words), False, lambda done: None)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["output_moods_tags_data.csv"]
-    assert pyarrow.csv.read_csv(next((tmp_path / "out").iterdir())).column(0).to_pylist() == dataset.track_ids
+    table = pyarrow.csv.read_csv(next((tmp_path / "out").iterdir()))
+    assert table.column(0).to_pylist() == dataset.track_ids and table.column_names == ["ChallengeID", *words.tags]
 
 
 PEAK = """
