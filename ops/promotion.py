@@ -49,7 +49,11 @@ def weigh(
     if dataset is None:
         contest = by_manifests(theirs, mine)
         return Weighed(model, champion, contest, "" if contest else "they carry no figures of the same data (--data)")
-    return Weighed(model, champion, by_data(registry.load(champion), registry.load(model), dataset, data_name))
+    try:
+        loaded = registry.load(champion)
+    except ModelError as error:  # a damaged champion must stand in nobody's way
+        return Weighed(model, champion, None, str(error).rstrip("."))
+    return Weighed(model, champion, by_data(loaded, registry.load(model), dataset, data_name))
 
 
 def promote(admin: ThresholdsAdmin, weighed: Weighed, why: str, *, force: bool = False) -> Written:

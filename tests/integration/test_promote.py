@@ -193,6 +193,10 @@ def test_models_without_common_figures_are_measured_on_data(empty_desk: Stream, 
     code, out, _ = run("promote", good, "--data", data, "--no-wait", "--json")
     found = json.loads(out)["comparison"]
     assert code == 0 and found["tracks"] == 200 and found["low"] > 0
+    weights = empty_desk.models_dir / good / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, _, err = run("promote", bad, "--data", data, "--no-wait")
+    assert code == 0 and "is truncated" in " ".join(err.split()), "a damaged champion stands in nobody's way"
 
 
 def test_of_two_who_promote_at_once_one_is_told_or_both_agree(desk: Stream, artefacts: Artefacts):
