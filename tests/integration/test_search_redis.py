@@ -13,7 +13,7 @@ from model.search_space import SPACES
 from ops.cli import main as cli
 from tests.fixtures_services import OwnServices
 from tests.model_data import make_dataset, write_dataset
-from tests.unit.test_model_search import TINY, TRACKS
+from tests.search_data import TINY, TRACKS
 
 pytestmark = pytest.mark.redis
 
