@@ -78,8 +78,9 @@ def obey() -> None:
         return score(self, probabilities)
 
     def decode_and_count(self, micro, partition, records):
-        decode(self, micro, partition, records)
-        note("taken", len(records))
+        taken, rest = decode(self, micro, partition, records)
+        note("taken", taken)
+        return taken, rest
 
     def release_and_count(self, flight):
         release(self, flight)

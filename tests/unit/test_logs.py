@@ -16,6 +16,7 @@ def stderr(monkeypatch):
     root = logging.getLogger()
     before = root.handlers[:], root.level
     quiet = {name: logging.getLogger(name).level for name in ("faust", "mode", "aiokafka", "kafka")}
+    monkeypatch.setattr(logging.getLogger("aiokafka"), "propagate", True)  # a command may have silenced it
     stream = io.StringIO()
     monkeypatch.setattr("streamer.adapters.logs.sys", SimpleNamespace(stderr=stream))
     yield stream
