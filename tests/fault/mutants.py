@@ -1,8 +1,8 @@
 """Workers broken on purpose, for the tests of the tests: each run as a real process, and each must be caught.
 
 `python mutants.py NAME` runs a real worker with one of `MUTATIONS` in it; `real` has none. All of them obey files in
-their working folder, so that a test decides what happens when: while `hold` exists the scorer waits, `explode` makes
-it fail once; how many records were taken, micro-batches scored and let go of can be read off the lengths of `taken`,
+their working folder, so that a test decides what happens when: while `hold` exists the scorer waits, `let-one` lets
+one micro-batch pass all the same, `explode` makes it fail once; how many records were taken, micro-batches scored and let go of can be read off the lengths of `taken`,
 `entered` and `released`.
 
 A mutation replaces few functions of the product by name. Where the product has renamed one, its worker ends at once
@@ -42,7 +42,7 @@ class PatchedWorker(WorkerProcess):
         return {**super().environment(), "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
     def order(self, name: str, *, wanted: bool = True) -> None:
-        """`hold` or `explode`, or no longer."""
+        """`hold`, `let-one` or `explode`, or no longer."""
         (self.folder / name).touch() if wanted else (self.folder / name).unlink()
 
     def obeyed(self, name: str) -> bool:
@@ -70,8 +70,10 @@ def obey() -> None:
 
     def score_when_told(self, probabilities):
         note("entered")
-        while os.path.exists("hold"):
+        while os.path.exists("hold") and not os.path.exists("let-one"):
             time.sleep(POLL_S)
+        if os.path.exists("let-one"):
+            os.remove("let-one")
         if os.path.exists("explode"):
             os.remove("explode")
             raise RuntimeError("the scorer was told to fail")

@@ -124,7 +124,11 @@ class Scene:
         self.stream.settle()
 
     def zombie(self, worker: PatchedWorker) -> PatchedWorker:
-        """Frozen with events in its scorer until another has them and newer ones of their tracks, then thawed."""
+        """Frozen with events in its scorer until another has them and newer ones of their tracks, then thawed.
+
+        Only what it had then may leave its scorer: it may have read the newer ones too, before it hears that they are
+        no longer its own, and by them its last decisions would be the right ones again. So it is ended after that.
+        """
         self.hold_some(worker)
         released = worker.count("released")
         worker.pause()
@@ -133,11 +137,12 @@ class Scene:
         self.stream.wait_assigned(successor.name)
         self.produce()
         self.stream.settle()
-        worker.order("hold", wanted=False)
+        worker.order("let-one")
         worker.resume()
         self._until(
             lambda: not worker.is_running() or worker.count("released") > released, f"{worker.title} is done with it"
         )
+        worker.kill()
         return successor
 
 
@@ -157,7 +162,6 @@ def all_of_them(scene: Scene) -> Report:
     scene.slow_scorer(first)
     scene.refused_table(first)
     successor = scene.zombie(first)
-    first.terminate(EXIT_S)
     scene.failing_scorer(successor)
     for worker in scene.stream.workers.values():
         if worker.is_running():

@@ -38,8 +38,24 @@ reservoir_units = 8
 reservoir_across_units = 8
 mlp_width = 16
 """
-# The command as it is, but for keeping every epoch: a fit this small is over before five seconds have gone.
-COMMAND = "from model import workfolder; workfolder.SECONDS_BETWEEN = 0.0; from ops.cli.main import main; main()"
+# The command as it is, but for keeping every epoch, and waiting for its end once it has kept the part that is named
+# first: a fit this small is over before it could be broken off.
+COMMAND = """
+import sys, time
+from model import workfolder
+
+part, workfolder.SECONDS_BETWEEN = sys.argv.pop(1), 0.0
+write = workfolder.WorkFolder.write
+
+def write_and_wait(self, name, *content):
+    write(self, name, *content)
+    if name == part:
+        time.sleep(600)
+
+workfolder.WorkFolder.write = write_and_wait
+from ops.cli.main import main
+main()
+"""
 PATIENCE_S = 180.0
 
 
@@ -71,9 +87,9 @@ def weights_hash(version: Path) -> str:
     return hashlib.sha256((version / "model.safetensors").read_bytes()).hexdigest()
 
 
-def start(words, models_dir: Path) -> subprocess.Popen:
+def start(words, models_dir: Path, part: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *map(str, words), "--models-dir", str(models_dir)],
+        [sys.executable, "-c", COMMAND, part, *map(str, words), "--models-dir", str(models_dir)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -94,7 +110,7 @@ def wait_for(models_dir: Path, part: str) -> None:
 )
 def test_broken_off_and_gone_on_with_gives_the_same_weights(run, words, expected, tmp_path, number, part):  # noqa: F811
     models = tmp_path / "models"
-    process = start(words, models)
+    process = start(words, models, part)
     wait_for(models, part)
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE_S)
