@@ -86,16 +86,18 @@ def test_the_reported_split_is_asked_before_the_folds():
 def test_what_the_trainer_writes_is_enough():
     """Two models of the same data are compared by their manifests, as measured on the data itself."""
     data, valid = make_dataset(150), make_dataset(60, seed=5)
-    models = [train(data, split, quick(name, epochs=1)) for split in (valid, None) for name in ("linear", "upstream")]
-    written = [json.loads(json.dumps({"metrics": model.metrics})) for model in models]
-    found = by_manifests(written[0], written[1])
+    linear, upstream = (train(data, valid, quick(name, epochs=1)).metrics for name in ("linear", "upstream"))
+    unreported = train(data, None, quick("upstream")).metrics
+    elsewhere = train(make_dataset(150, seed=9), None, quick("upstream")).metrics
+    linear, upstream, unreported, elsewhere = (
+        json.loads(json.dumps({"metrics": figures})) for figures in (linear, upstream, unreported, elsewhere)
+    )
+    found = by_manifests(linear, upstream)
     assert found.where == "on the same reported split" and found.tracks == 60
-    assert found.champion == pytest.approx(models[0].metrics["valid"]["weighted_f1"])
+    assert found.champion == linear["metrics"]["valid"]["weighted_f1"]
     assert found.low < found.high and found.low <= found.challenger - found.champion <= found.high
-    for one, other in ((2, 3), (0, 3)):
-        assert by_manifests(written[one], written[other]).where == "out of fold on the same training data"
-    elsewhere = train(make_dataset(150, seed=9), None, quick("upstream", epochs=1))
-    assert by_manifests(written[3], {"metrics": elsewhere.metrics}) is None
+    assert by_manifests(linear, unreported).where == "out of fold on the same training data"
+    assert by_manifests(linear, elsewhere) is None
 
 
 @pytest.mark.parametrize(
