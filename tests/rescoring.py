@@ -14,7 +14,7 @@ from model.catalogue_figures import to_logits
 from model.dataset import Dataset
 from model.folds import artist_folds
 
-FOLDS, STEPS, BATCH, DECAY, RATE = 3, 250, 512, 0.1, 4e-3
+FOLDS, STEPS, BATCH, DECAY, RATE = 2, 250, 512, 0.1, 4e-3
 SMOOTHING = (1.0,)
 OWN_OFFSET = -0.8  # where the offset of the own logit starts
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from model import synthetic
 from model.dataset import load_splits
@@ -99,3 +100,14 @@ def test_mistakes(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot be written"):
         synthesize(20, 0, tmp_path / "file", shape=QUICK)
+
+
+def test_the_number_of_threads_is_not_in_the_bytes(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            synthesize(400, 1, tmp_path / str(count), shape=QUICK)
+    finally:
+        torch.set_num_threads(threads)
+    assert digest(tmp_path / "1") == digest(tmp_path / "4")
