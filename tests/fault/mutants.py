@@ -2,8 +2,8 @@
 
 `python mutants.py NAME` runs a real worker with one of `MUTATIONS` in it; `real` has none. All of them obey files in
 their working folder, so that a test decides what happens when: while `hold` exists the scorer waits, `let-one` lets
-one micro-batch pass all the same, `explode` makes it fail once; how many records were taken, micro-batches scored and let go of can be read off the lengths of `taken`,
-`entered` and `released`.
+one micro-batch pass all the same, `explode` makes it fail once; how many records were taken, micro-batches scored and
+let go of can be read off the lengths of `taken`, `entered` and `released`.
 
 A mutation replaces few functions of the product by name. Where the product has renamed one, its worker ends at once
 with an AttributeError; where the product no longer calls one, its test fails because nothing was caught.

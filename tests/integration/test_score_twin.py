@@ -69,10 +69,11 @@ async def last_values(stream: Stream, topic: str) -> dict[str, bytes]:
         return {record.key.decode(): record.value async for record in records}
 
 
-def test_a_folder_scored_both_ways_agrees(stream: Stream, run, folder_and_data, tmp_path: Path, capsys):
+@pytest.mark.parametrize("lane", ["json", "arrow"])
+def test_a_folder_scored_both_ways_agrees(stream: Stream, run, folder_and_data, tmp_path: Path, capsys, lane: str):
     folder, data = folder_and_data
     stream.start("one", "two")
-    assert run("produce", "--data", folder)["produced"] == TRACKS
+    assert run("produce", "--data", folder, "--lane", lane)["produced"] == TRACKS
     scored = run("score", "--model", "champion", "--data", folder, "--out", tmp_path / "twin.parquet")
     stream.settle()
 
@@ -105,6 +106,6 @@ def test_a_folder_scored_both_ways_agrees(stream: Stream, run, folder_and_data, 
     assert ties >= len(tags), "each threshold is the score of some track"
     with capsys.disabled():
         print(
-            f"\n{TRACKS:,} tracks both ways: {decided:,} decisions, {ties:,} within one float16 step of the threshold, "
+            f"\n{TRACKS:,} tracks both ways ({lane}): {decided:,} decisions, {ties:,} within one float16 step of the threshold, "
             f"{differing} of those differ; {steps} scores differ by one step"
         )
