@@ -106,6 +106,6 @@ def test_a_folder_scored_both_ways_agrees(stream: Stream, run, folder_and_data, 
     assert ties >= len(tags), "each threshold is the score of some track"
     with capsys.disabled():
         print(
-            f"\n{TRACKS:,} tracks both ways ({lane}): {decided:,} decisions, {ties:,} within one float16 step of the threshold, "
-            f"{differing} of those differ; {steps} scores differ by one step"
+            f"\n{TRACKS:,} tracks both ways ({lane}): {decided:,} decisions, {ties:,} within one float16 step of the "
+            f"threshold, {differing} of those differ; {steps} scores differ by one step"
         )
