@@ -5,7 +5,7 @@ other tracks of the same music under the same upstream. What decides a track's t
 artist's. Tags of like character sound alike, some tags are plainer to hear than others, and the upstream is three
 separate low-rank taggers, one per class, fitted to an earlier catalogue with missing labels, as real ones are.
 
-The defaults are calibrated: `tests/unit/test_catalogue_figures.py` holds the aims, measured on real tag sets, and
+The defaults are calibrated: `tests/unit/test_synthetic_aims.py` holds the aims, measured on real tag sets, and
 computes them again. Knows nothing of files, nor of the network that will be trained on this.
 """
 
