@@ -184,7 +184,7 @@ class LeadersMoved(Fault):
     kind = kind("leaders moved", "kafka", brokers=3, by=(1, 2))
 
     def inject(self, world, how):
-        move_leaders(world.stream.settings, how["by"])
+        world.operate(lambda: move_leaders(world.stream.settings, how["by"]))
 
 
 # Network
@@ -424,10 +424,12 @@ class WriteRightRevoked(Fault):
     kind = kind("right to write decisions revoked", "topics", 6, 10, heal_s=8)
 
     def inject(self, world, how):
-        deny_write(world.stream.settings, world.stream.settings.topic_tags, WORKERS_HOST)
+        settings = world.stream.settings
+        world.operate(lambda: deny_write(settings, settings.topic_tags, WORKERS_HOST))
 
     def heal(self, world, how):
-        allow_write(world.stream.settings, world.stream.settings.topic_tags, WORKERS_HOST)
+        settings = world.stream.settings
+        world.operate(lambda: allow_write(settings, settings.topic_tags, WORKERS_HOST))
 
 
 ALL: tuple[type[Fault], ...] = (

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import redis
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from model.registry import Registry
 from ops.local.jars import kafka_jars
@@ -35,6 +36,7 @@ WITHDRAW_EVERY = 41  # events
 RESTART_AFTER_S = 1.0  # of a worker that has ended, as an orchestrator would
 WATCH_S = 0.1
 TABLES_S = 0.5
+OPERATE_S = 0.5
 SIGTERM_S = 30.0
 IN_SYNC_S = 90.0
 READY_S = 90.0  # on a machine that others use too
@@ -287,6 +289,17 @@ class World:
         partitions = [partition for topic in topics for partition in topic["partitions"]]
         return all(p["leader"] >= 0 and len(p["isr"]) == len(p["replicas"]) for p in partitions)
 
+    def operate(self, work: Callable[[], None]) -> None:
+        """Do an operator's work on Kafka, as soon as it is there: another fault may have taken it away just now."""
+        until_s = time.monotonic() + IN_SYNC_S
+        while True:
+            try:
+                return work()
+            except (TagstreamError, KafkaError):
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(OPERATE_S)
+
     def set_topic_config(self, topic: str, config: dict[str, str]) -> None:
         """Replace all of a topic's own settings."""
 
@@ -295,7 +308,7 @@ class World:
             async with running(Admin(**client_options(settings)), settings) as admin:
                 await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
 
-        asyncio.run(alter())
+        self.operate(lambda: asyncio.run(alter()))
 
     def tuned_tables(self) -> dict[str, dict[str, str]]:
         """The tables that the artefacts carry: a worker that has never seen Redis decides under them."""
