@@ -111,12 +111,15 @@ def _is_number(cell: object) -> bool:
 
 
 def find_table(directory: Path, stem: str) -> Path | None:
-    """The Parquet or CSV file of that name; Parquet where there are both."""
-    for suffix in (".parquet", ".csv"):
-        path = directory / f"{stem}{suffix}"
-        if path.is_file():
-            return path
-    return None
+    """The Parquet or CSV file of that name, or None.
+
+    Raises:
+        ModelError: where there are both: nobody can say which is the stale one.
+    """
+    found = [path for suffix in (".parquet", ".csv") if (path := directory / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        raise ModelError(f"{directory} has both {found[0].name} and {found[1].name}: keep the one that holds.")
+    return found[0] if found else None
 
 
 def read_table(path: Path, text: Collection[str] = ()) -> Table:

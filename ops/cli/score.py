@@ -94,7 +94,8 @@ def score(
         emit_json({"tracks": done.tracks, "tags": done.tags, **about, "resumed_at": before, "seconds": seconds})
         return
     again = f", the first {before:,} of them by an earlier run" if before else ""
-    note(f"{done.tracks:,} tracks{again}, {done.tags:,} tags, {artifact.version}, thresholds {table.version}: {out}")
+    what = f"{done.tracks:,} tracks of {rows.directory}{again}, {done.tags:,} tags"
+    note(f"{what}, {artifact.version}, thresholds {table.version}: {out}")
     note(f"{seconds:.1f} s, {(done.tracks - before) / seconds:,.0f} tracks/s")
 
 
@@ -124,6 +125,8 @@ def cores() -> int:
 
 def _check_out(out: Path, form: OutFormat) -> None:
     folder = form is OutFormat.CHALLENGE and out.suffix != ".csv"
+    if form is OutFormat.PARQUET and out.suffix == ".csv":
+        raise OpsError(f"{out} would hold Parquet: name it .parquet, or say --format challenge for a CSV.")
     if not folder and out.is_dir():
         raise OpsError(f"{out} is a folder; --out names the file to write.")
     if folder and out.exists() and not out.is_dir():

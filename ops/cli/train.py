@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar, stdout_console
+from ops.cli.produce import choose_split
 from ops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -160,7 +161,13 @@ def evaluate(
         emit_json({**_chosen(found), "benchmark": _chosen(rule)})
         return
     rows = [[name, found[name], rule[name]] for name in FIGURES]
-    print_table(f"{artifact.version} on {len(dataset):,} tracks", ["", "this model", "0.5 rule"], rows)
+    if dataset.fingerprint() == artifact.manifest.get("data", {}).get("fingerprint"):
+        note("This is what the model was trained on, so it flatters; out of fold: `tagstream models show`.")
+    print_table(
+        f"{artifact.version} on {len(dataset):,} tracks of {choose_split(data, None)}",
+        ["", "this model", "0.5 rule"],
+        rows,
+    )
 
 
 def open_registry(models_dir: Path | None):
@@ -179,7 +186,7 @@ def load_for(vocabulary: Any, data: Path) -> "Dataset":
     """
     from model.dataset import load
 
-    dataset = load(data / "val" if (data / "val").is_dir() else data)
+    dataset = load(choose_split(data, None))
     if dataset.vocabulary.fingerprint != vocabulary.fingerprint:
         raise OpsError(
             f"{data} has the vocabulary {dataset.vocabulary.fingerprint}, the model has {vocabulary.fingerprint}."

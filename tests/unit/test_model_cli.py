@@ -60,6 +60,9 @@ def test_train_evaluate_and_look(run, data, tmp_path):
     assert code == 0 and set(trained) == {"model", "weighted_f1", "seconds"}
     assert Registry(tmp_path / "models").aliases() == {"champion": trained["model"]}
 
+    for split, flatters in (("train", True), ("val", False)):
+        code, _, err = run("evaluate", "--model", "champion", "--data", data / split)
+        assert code == 0 and ("This is what the model was trained on" in err) is flatters
     code, out, _ = run("evaluate", "--model", "champion", "--data", data, "--json")
     found = json.loads(out)
     figures = {"weighted_f1", "micro_f1", "macro_f1", "bce", "accuracy", "ece"}

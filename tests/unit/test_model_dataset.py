@@ -26,6 +26,13 @@ def test_reads_what_was_written(tmp_path, suffix, prefix):
     assert read.probabilities.dtype == np.float32 and read.labels.dtype == np.uint8
 
 
+def test_a_table_that_is_there_twice_is_refused(tmp_path):
+    folder = write_dataset(tmp_path / "d", make_dataset(5), suffix="csv")
+    write_dataset(folder, make_dataset(5), suffix="parquet")
+    with pytest.raises(ModelError, match=r"has both input_genres_tags_data\.parquet and input_genres_tags_data\.csv"):
+        load(folder)
+
+
 def test_columns_are_all_tags_then_all_categories(tmp_path):
     read = load(write_dataset(tmp_path / "d", make_dataset(5)))
     names = [f"{group.class_name}.{group.list_name}" for group in read.vocabulary.groups]

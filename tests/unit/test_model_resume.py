@@ -48,8 +48,10 @@ part, workfolder.SECONDS_BETWEEN = sys.argv.pop(1), 0.0
 write = workfolder.WorkFolder.write
 
 def write_and_wait(self, name, *content):
+    global part
     write(self, name, *content)
     if name == part:
+        part = None  # when it is broken off it may write once more
         time.sleep(600)
 
 workfolder.WorkFolder.write = write_and_wait

@@ -282,6 +282,7 @@ def test_out_that_cannot_be(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("kept")
     refused(run("--out", tmp_path), "is a folder; --out names the file")
+    refused(run("--out", tmp_path / "s.csv"), "s.csv would hold Parquet: name it .parquet, or say --format challenge")
     refused(run("--out", tmp_path / "no" / "out.parquet"), "cannot be written: No such file or directory")
     refused(run("--out", tmp_path / "file" / "out.parquet"), "cannot be written: Not a directory")
     refused(run("--out", tmp_path / "file", "--format", "challenge"), "is a file; --format challenge writes a folder")
