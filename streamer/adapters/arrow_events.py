@@ -132,10 +132,11 @@ def _walk(value: bytes) -> int:
     """How many rows the frames of a message state; nothing of them is unpacked.
 
     Raises:
-        Rejected: for more than is read, dictionaries, and compressed buffers.
+        Rejected: for more than is read, dictionaries, compressed buffers, and what would not be read at all.
     """
     rows = batches = 0
-    for frame in pa.ipc.MessageReader.open_stream(pa.py_buffer(value)):
+    source = pa.BufferReader(value)
+    for frame in pa.ipc.MessageReader.open_stream(source):
         if frame.type == _SCHEMA:
             continue
         if frame.type != _RECORD_BATCH:
@@ -153,6 +154,9 @@ def _walk(value: bytes) -> int:
         if rows > MAX_BULK_ROWS or batches > MAX_RECORD_BATCHES:
             most = f"at most {MAX_BULK_ROWS} rows in {MAX_RECORD_BATCHES} record batches are read"
             raise Rejected(Code.TOO_LARGE, f"the message has {rows} rows or more in {batches} or more; {most}")
+    if source.tell() < len(value):
+        after = len(value) - source.tell()
+        raise Rejected(Code.WRONG_SHAPE, f"{after} bytes follow the end of the stream, and would not be read")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import itertools
 import resource
 import sys
 import time
@@ -65,23 +66,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--target", choices=sorted(TARGETS), default="json")
+    parser.add_argument("--target", choices=sorted(TARGETS), help="one of them (default: all in turns)")
     arguments = parser.parse_args()
-    target, random = TARGETS[arguments.target], Random(arguments.seed)
-    for value in target.corpus():
-        decode_agrees(target, LAYOUT, None, value)
-    one_round(target, random)
+    targets = [TARGETS[arguments.target]] if arguments.target else list(TARGETS.values())
+    random = Random(arguments.seed)
+    for target in targets:
+        for value in target.corpus():
+            decode_agrees(target, LAYOUT, None, value)
+        one_round(target, random)
     before_mib, began_s, told_s = resident_mib(), time.monotonic(), 0.0
     tried = accepted = 0
+    turns = itertools.cycle(targets)
     while (spent_s := time.monotonic() - began_s) < 60 * arguments.minutes:
-        accepted += one_round(target, random)
+        accepted += one_round(next(turns), random)
         tried += BATCH
         grown_mib = resident_mib() - before_mib
         assert grown_mib < GROWTH_MIB_MAX, f"{grown_mib:.0f} MiB more than at the start"
         if spent_s - told_s > REPORT_S:
             told_s = spent_s
             print(f"{spent_s:.0f} s: {tried:,} inputs, {accepted:,} accepted, {grown_mib:.0f} MiB more", flush=True)
-    print(f"seed {arguments.seed}: {tried:,} inputs, {accepted:,} accepted, no finding")
+    names = " and ".join(target.name for target in targets)
+    print(f"seed {arguments.seed}: {tried:,} inputs ({names}), {accepted:,} accepted, no finding")
 
 
 if __name__ == "__main__":

@@ -101,6 +101,13 @@ def test_a_column_that_is_there_twice_and_compressed_buffers_are_refused():
     assert "compressed" in refusal(message([one], compression="lz4")).message
 
 
+def test_nothing_may_follow_the_end_of_the_stream():
+    value = stream(columns())
+    assert "bytes follow the end of the stream" in refusal(value + value).message
+    assert len(DECODER.decode(value)) == 2
+    assert len(DECODER.decode(value[:-8])) == 2, "a stream that ends with its message needs no mark of its end"
+
+
 def test_too_many_rows_are_refused_unread():
     rows = np.zeros((MAX_BULK_ROWS + 1, LAYOUT.n_inputs), np.float16)
     value = bulk_message(LAYOUT, ["T"] * len(rows), rows)
