@@ -18,13 +18,7 @@ FOREST = ForestConfig(trees=3, leaf=5)
 FEW = "rule,thresholds,forest,linear"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more to waiting for threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The model's commands as a person and as a machine use them: output, exit codes, one sentence for a mistake."""
 
 import json
-import sys
 from functools import partial
 
 import numpy as np
@@ -11,25 +10,9 @@ import pytest
 from model import synthetic
 from model.artifact import fixed_network, new_artifact
 from model.registry import Registry
-from ops.cli import main as cli
 from tests.model_data import MOODS_ONLY, SMALL, make_dataset, write_dataset
 
 THRESHOLDS = dict.fromkeys(SMALL.tags, 0.4)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run one command; returns exit code, stdout, stderr."""
-    monkeypatch.setenv("TAGSTREAM_MODELS_DIR", str(tmp_path / "models"))
-
-    def call(*words: object):
-        monkeypatch.setattr(sys, "argv", ["tagstream", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return ended.value.code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from model.errors import ModelError
 from model.initialise import new_network
 from model.training import facts, train
 from tests.model_data import SMALL, make_dataset, quick, write_dataset
-from tests.unit.test_model_cli import run  # noqa: F401 (a fixture)
-from tests.unit.test_model_training import one_thread  # noqa: F401 (a fixture)
 
 QUICK = """
 epochs = 8
@@ -59,6 +57,7 @@ from ops.cli.main import main
 main()
 """
 PATIENCE_S = 180.0
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def wait_for(models_dir: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("number", "part"), [(signal.SIGINT, "fold 2 of 2, under way"), (signal.SIGKILL, "all tracks, under way")]
 )
-def test_broken_off_and_gone_on_with_gives_the_same_weights(run, words, expected, tmp_path, number, part):  # noqa: F811
+def test_broken_off_and_gone_on_with_gives_the_same_weights(run, words, expected, tmp_path, number, part):
     models = tmp_path / "models"
     process = start(words, models, part)
     wait_for(models, part)
@@ -171,7 +170,7 @@ def test_the_key_is_all_that_decides_the_weights():
     assert known not in others
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(run, words, tmp_path, monkeypatch):  # noqa: F811
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(run, words, tmp_path, monkeypatch):
     monkeypatch.setattr(workfolder, "SECONDS_BETWEEN", 0.0)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))  # bytes that a file may have; the kernel sees to it
@@ -184,13 +183,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(run, words,
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_an_unwritable_folder_is_told_before_anything_is_learnt(run, words, tmp_path):  # noqa: F811
+def test_an_unwritable_folder_is_told_before_anything_is_learnt(run, words, tmp_path):
     (tmp_path / "models").write_text("no folder")
     code, out, err = run(*words)
     assert code == 1 and out == "" and err == f"tagstream: {tmp_path / 'models'} cannot be written: Not a directory.\n"
 
 
-def test_mistakes_of_data_are_one_sentence(run, tmp_path):  # noqa: F811
+def test_mistakes_of_data_are_one_sentence(run, tmp_path):
     dataset = make_dataset(30)
     write_dataset(tmp_path / "unlabelled", dataset)
     for path in (tmp_path / "unlabelled").glob("output_*"):

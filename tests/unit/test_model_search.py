@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import optuna
 import pytest
-import torch
 from optuna.storages.journal._base import BaseJournalSnapshot
 from optuna.trial import TrialState
 
@@ -21,7 +20,6 @@ from model.errors import ModelError
 from model.folds import artist_folds
 from model.registry import Registry
 from model.search_space import BCE, SPACES, Space
-from ops.cli import main as cli
 from tests.model_data import make_dataset, write_dataset
 from tests.search_data import TINY, TRACKS, open_tiny
 
@@ -48,12 +46,7 @@ search.run(open_tiny(sys.argv[1]), 5)
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -66,21 +59,6 @@ def data(tmp_path):
     write_dataset(tmp_path / "data" / "train", make_dataset(TRACKS))
     write_dataset(tmp_path / "data" / "val", make_dataset(40, seed=5))
     return tmp_path / "data"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run one command; returns exit code, stdout, stderr."""
-    monkeypatch.setenv("TAGSTREAM_MODELS_DIR", str(tmp_path / "models"))
-
-    def call(*words: object):
-        monkeypatch.setattr(sys, "argv", ["tagstream", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        shown = capsys.readouterr()
-        return ended.value.code, shown.out, shown.err
-
-    return call
 
 
 def memory(space: Space = TINY, seed: int = 0, tracks: int = TRACKS) -> search.Search:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.torch
-import torch
 
 from model import artifact, config, metrics
 from model.candidates import RULE, UPSTREAM
@@ -15,14 +14,7 @@ from model.folds import artist_folds
 from model.training import FEWEST_TRACKS, train
 from tests.model_data import MOODS_ONLY, SMALL, make_dataset, quick
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more to waiting for threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights_hash(trained) -> str:
