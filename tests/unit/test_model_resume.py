@@ -39,9 +39,10 @@ mlp_width = 16
 # The command as it is, but for keeping every epoch, and waiting for its end once it has kept the part that is named
 # first: a fit this small is over before it could be broken off.
 COMMAND = """
-import sys, time
+import signal, sys, time
 from model import workfolder
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is run in the background ignores Ctrl-C
 part, workfolder.SECONDS_BETWEEN = sys.argv.pop(1), 0.0
 write = workfolder.WorkFolder.write
 
