@@ -100,6 +100,7 @@ class MicroBatch:
             if first <= dead < first + count:
                 record = entries[dead - first][0]
                 entries[dead - first] = (record, REJECTED)
+                self.probabilities[at + dead - first] = 0.0
                 span.dead.append((record, why))
         span.entries += entries
         # Until its last row is acknowledged all of the message may have to come again.

@@ -29,13 +29,10 @@ class Bulk:
         return len(self.track_ids)
 
     def fill(self, layout: Layout, first: int, rows: NDArray[np.float64]) -> None:
-        """Copy the numbers of the rows from `first` on into `rows` [B, F]; those of dead rows as zeros."""
+        """Copy the numbers of the rows from `first` on into `rows` [B, F]; of dead rows whatever lies there."""
         stop = first + len(rows)
         for piece, column in zip((piece for piece in layout.lists if piece.names), self.columns, strict=True):
             rows[:, piece.start : piece.stop] = column[first:stop]
-        for dead in self.dead:
-            if first <= dead < stop:
-                rows[dead - first] = 0.0
 
     def explain(self, layout: Layout, row: int) -> Rejected | None:
         """The first number of a row that is not in [0, 1], or None."""
