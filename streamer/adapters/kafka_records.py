@@ -94,6 +94,7 @@ def install(consumer: AIOKafkaConsumer) -> None:
     process, client = fetcher._proc_fetch_request, fetcher._client
     fetched: dict[int, dict[TopicPartition, bytes]] = {}  # by node: aiokafka has one fetch in flight to each
     mismatches: Mismatches = {}
+    told: dict[tuple[str, int], int] = {}  # the last offset of each partition
 
     class Client:
         """aiokafka's, but for a look at what a fetch brought."""
@@ -104,7 +105,7 @@ def install(consumer: AIOKafkaConsumer) -> None:
         async def send(self, node_id: int, request: Any) -> Any:
             response = await client.send(node_id, request)
             if isinstance(request, FetchRequest):
-                _tell_gone(request, response)
+                _tell_gone(request, response, told)
                 fetched[node_id] = {
                     TopicPartition(topic, part[0]): part[-1] for topic, parts in response.topics for part in parts
                 }
@@ -122,16 +123,22 @@ def install(consumer: AIOKafkaConsumer) -> None:
     fetcher._proc_fetch_request = process_then_replace
 
 
-def _tell_gone(request: Any, response: Any) -> None:
-    """Records that were deleted before they were read are lost; aiokafka goes on and says so to nobody."""
+def _tell_gone(request: Any, response: Any, told: dict[tuple[str, int], int]) -> None:
+    """Records that were deleted before they were read are lost; aiokafka goes on and says so to nobody.
+
+    An offset of a partition is told once: more fetches may ask for it before a place to go on from is found.
+    """
     asked = {(topic, part[0]): part[1] for topic, parts in request.topics for part in parts}
     for topic, parts in response.topics:
         for part in parts:
-            if part[1] == OffsetOutOfRangeError.errno:
+            tp = (topic, part[0])
+            offset = asked.get(tp, -1)
+            if part[1] == OffsetOutOfRangeError.errno and told.get(tp) != offset:
+                told[tp] = offset
                 log.error(
-                    "%s/%d holds nothing at offset %s any more: retention has deleted what was not read yet, or the "
+                    "%s/%d holds nothing at offset %d any more: retention has deleted what was not read yet, or the "
                     "log was cut short; reading goes on with the oldest record that is there",
-                    *(topic, part[0], asked.get((topic, part[0]))),
+                    *(*tp, offset),
                 )
 
 

@@ -12,6 +12,7 @@ from aiokafka.structs import ConsumerRecord
 
 from ops.kafka_io import read_topic
 from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_records import install
 from tests.harness import PARTITIONS, Artefacts, Stream, eventually
 
 MIB = 1024 * 1024
@@ -45,22 +46,44 @@ def test_an_offset_committed_beyond_the_end_is_taken_back(stream: Stream):
     eventually(lambda: sum(committed(stream).values()) == count, 10, "all committed", lambda: committed(stream))
 
 
+async def delete_records(stream: Stream, partition: TopicPartition, before_offset: int) -> None:
+    async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
+        await admin.delete_records({partition: RecordsToDelete(before_offset=before_offset)})
+
+
 def test_what_retention_deleted_unread_is_told(stream: Stream):
     """It is lost, and nobody but the worker can know: the lag goes to nought all the same."""
     stream.load(400).finish()
     committed(stream, commit=1)
     partition = TopicPartition(stream.settings.topic_probabilities, 0)
-
-    async def delete() -> None:
-        async with running(Admin(**client_options(stream.settings)), stream.settings) as admin:
-            await admin.delete_records({partition: RecordsToDelete(before_offset=50)})
-
-    asyncio.run(delete())
+    asyncio.run(delete_records(stream, partition, 50))
     (worker,) = stream.start("only")
     stream.settle()
     told = [line for line in worker.log().splitlines() if "retention has deleted" in line]
     assert len(told) == 1, "told once, for the partition that lost something"
     assert f"{partition.topic}/0 holds nothing at offset 1 any more" in told[0]
+
+
+def test_what_retention_deleted_unread_is_told_once(stream: Stream, caplog: pytest.LogCaptureFixture):
+    """However many fetches ask for it: the place to go on from is found after the next ones have gone out."""
+    stream.load(400).finish()
+    partition = TopicPartition(stream.settings.topic_probabilities, 0)
+
+    async def ask_again_and_again() -> list[int]:
+        await delete_records(stream, partition, 50)
+        consumer = AIOKafkaConsumer(**client_options(stream.settings), auto_offset_reset="earliest")
+        found = []
+        async with running(consumer, stream.settings):
+            install(consumer)
+            consumer.assign([partition])
+            for offset in (1, 1, 2):
+                consumer.seek(partition, offset)
+                found.append((await consumer.getone()).offset)
+        return found
+
+    assert asyncio.run(ask_again_and_again()) == [50, 50, 50]
+    told = [record.getMessage() for record in caplog.records if "retention has deleted" in record.getMessage()]
+    assert [line.split(" at offset ")[1].split()[0] for line in told] == ["1", "2"]
 
 
 async def produce(stream: Stream, *events: tuple[bytes, bytes], **options: object) -> None:
