@@ -60,6 +60,7 @@ class Condition:
             "lag_records": str(self.lag_records()),
             "tracks_per_s": f"{self._rate[2]:.0f}",
             "tracks": str(self._metrics.acknowledged_tracks),
+            "dead_letters": str(self._metrics.dead_lettered),
             "thresholds_source": status.source,
             "obeyed_at_ms": f"{status.obeyed_at_ms:.3f}",
             "refusal": status.refusal,
@@ -68,7 +69,13 @@ class Condition:
             "pauses": str(self.pipeline.pauses if self.pipeline else 0),
             "stalled": self._watchdog.reason,
         }
-        return fields | self._versions()
+        return fields | self._latency() | self._versions()
+
+    def _latency(self) -> dict[str, str]:
+        """Of the last seconds; empty texts where nothing was decided then."""
+        quantiles_s = self._metrics.recent_latency_s(0.5, 0.99)
+        p50, p99 = (f"{seconds * 1000:.1f}" for seconds in quantiles_s) if quantiles_s else ("", "")
+        return {"latency_p50_ms": p50, "latency_p99_ms": p99}
 
     def _standings(self) -> dict[int, Standing]:
         return {} if self.consumer is None else self.consumer.standings()

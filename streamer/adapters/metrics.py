@@ -16,6 +16,8 @@ from streamer.ports import BatchReport, Clock
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+RECENT_TRACKS = 4096  # whose latency is kept for the heartbeat
+RECENT_S = 10.0
 BATCH_BUCKETS_TRACKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
@@ -46,6 +48,28 @@ class _LatencyHistogram(Collector):
         edges = [*(str(edge) for edge in LATENCY_BUCKETS_S), "+Inf"]
         family.add_metric([], list(zip(edges, cumulative, strict=True)), self._sum_s)
         yield family
+
+
+class _RecentLatency:
+    """The latencies of the last few seconds, as they are: the histogram's buckets are too coarse for one look."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latencies_s = np.zeros(RECENT_TRACKS)
+        self._at_s = np.full(RECENT_TRACKS, -np.inf)
+        self._next = 0
+
+    def observe(self, latencies_s: np.ndarray) -> None:
+        newest = latencies_s[-RECENT_TRACKS:]
+        places = (self._next + np.arange(len(newest))) % RECENT_TRACKS
+        self._latencies_s[places] = newest
+        self._at_s[places] = self._clock.monotonic_s()
+        self._next = (self._next + len(newest)) % RECENT_TRACKS
+
+    def quantiles_s(self, *shares: float) -> list[float]:
+        """Empty where nothing was decided lately."""
+        recent = self._latencies_s[self._at_s >= self._clock.monotonic_s() - RECENT_S]
+        return np.quantile(recent, shares).tolist() if len(recent) else []
 
 
 class _LiveCollector(Collector):
@@ -89,6 +113,7 @@ class PrometheusMetrics:
         tasks = Gauge("tagstream_asyncio_tasks", "Unfinished tasks of the event loop; must not grow", **options)
         tasks.set_function(_unfinished_tasks)
         self._latency = _LatencyHistogram()
+        self._recent = _RecentLatency(clock)
         self.registry.register(self._latency)
 
     def watch(self, state: LiveState) -> None:
@@ -110,9 +135,15 @@ class PrometheusMetrics:
         now_ms = self._clock.wall_ms()
         self._last.set(now_ms / 1000)
         stamps = np.array(report.event_timestamps_ms, np.float64)
-        self._latency.observe(np.maximum(0.0, (now_ms - stamps[stamps >= 0]) / 1000))
+        latencies_s = np.maximum(0.0, (now_ms - stamps[stamps >= 0]) / 1000)
+        self._latency.observe(latencies_s)
+        self._recent.observe(latencies_s)
         self.acknowledged_tracks += size
         self.dead_lettered += dead
+
+    def recent_latency_s(self, *shares: float) -> list[float]:
+        """Quantiles of the latency of the last seconds; empty where nothing was decided then."""
+        return self._recent.quantiles_s(*shares)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -4,7 +4,7 @@ import math
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
+from streamer.adapters.metrics import RECENT_S, RECENT_TRACKS, PrometheusMetrics, counter, gauge, gauges_by
 from streamer.ports import BatchReport
 from tests.fakes import FakeClock
 
@@ -48,6 +48,22 @@ def test_latency_is_from_the_events_timestamp_and_its_buckets_are_cumulative():
     assert [bucket(edge) for edge in ("0.005", "0.05", "1.0", "2.5", "600.0", "+Inf")] == [3, 4, 4, 5, 5, 6]
     assert seen["tagstream_latency_seconds_count", ()] == 6, "an event without a timestamp has no latency"
     assert math.isclose(seen["tagstream_latency_seconds_sum", ()], 3602.048), "a clock ahead of ours counts as 0"
+
+
+def test_the_heartbeats_latency_is_of_the_last_seconds():
+    clock = FakeClock()
+    metrics = PrometheusMetrics(clock)
+    assert metrics.recent_latency_s(0.5) == []
+    now_ms = int(clock.wall_ms())
+    metrics.batch_acknowledged(BatchReport(decided=1, event_timestamps_ms=[now_ms - 60_000]))
+    clock.now_s += RECENT_S + 1
+    now_ms = int(clock.wall_ms())
+    stamps = [now_ms - ms for ms in range(1, 102)] * (RECENT_TRACKS // 50)
+    metrics.batch_acknowledged(BatchReport(decided=len(stamps), event_timestamps_ms=stamps))
+    p50, p99 = metrics.recent_latency_s(0.5, 0.99)
+    assert math.isclose(p50, 0.051, abs_tol=0.002) and math.isclose(p99, 0.100, abs_tol=0.002)
+    clock.now_s += RECENT_S + 1
+    assert metrics.recent_latency_s(0.5) == []
 
 
 def test_stages_and_the_last_acknowledgement():
