@@ -18,8 +18,9 @@ Knows nothing of Faust, Kafka clients, Redis, torch or JSON.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,7 @@ class _Flight:
     waits_for: str = SCORER
     waits_since_s: float = 0.0
     whole: bool = True  # False when some of its outputs were not handed over any more
+    acknowledged: asyncio.Task[None] | None = None  # once it was handed over
     report: BatchReport = field(default_factory=BatchReport)
 
 
@@ -110,6 +112,7 @@ class Pipeline:
     ) -> None:
         self.epoch = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_hand_over: Callable[[int, list[bytes | None]], None] | None = None  # told partition and keys, before
         self._settings = settings
         self._layout = layout
         self._tag_class = tag_classes(layout)  # [T]
@@ -136,6 +139,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._given_up = -1  # the last epoch of which nothing more goes out
+        self._turn = asyncio.Lock()  # who hands over: a micro-batch, or what comes between two
         self._scorer_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn("score", self._score_loop())
@@ -367,7 +371,8 @@ class Pipeline:
             self._heed_surge(batch)
             encoded_s = self._clock.monotonic_s()
             sends = [self._publish(span, stamp, batch.track_ids, decisions, scores, flight) for span in batch.spans]
-            acknowledgements = [one for many in await asyncio.gather(*sends) for one in many]
+            async with self._turn:
+                acknowledgements = [one for many in await asyncio.gather(*sends) for one in many]
             sent_s = self._clock.monotonic_s()
             flight.report.stage_s |= {
                 "decide": decided_s - started_s,
@@ -375,7 +380,7 @@ class Pipeline:
                 "send": sent_s - encoded_s,
             }
             flight.waits_for, flight.waits_since_s = ACKNOWLEDGEMENT, sent_s
-            self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
+            flight.acknowledged = self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
 
     def _reject_unpublishable(self, micro: MicroBatch, decisions: Sequence[bytes]) -> None:
         """A decision that its topic would never take makes its event a dead letter: its partition must go on."""
@@ -410,6 +415,8 @@ class Pipeline:
         failed_at = utc_text(self._clock.wall_ms()) if span.dead else ""
         dead = dead_letters(span, stamp.topic, self._settings.worker, failed_at)
         flight.report.count(span, self._partition_of)
+        if self.on_hand_over is not None:
+            self.on_hand_over(span.partition, [record.key for record in retained])
         acknowledgements = []
         for topic, partition, records in (
             (self._settings.topic_tags, span.partition, tags),
@@ -423,6 +430,22 @@ class Pipeline:
                 break
             acknowledgements.append(await self._sink.send(topic, partition, records))
         return acknowledgements
+
+    @asynccontextmanager
+    async def between_batches(self, partition: int) -> AsyncIterator[None]:
+        """While it lasts no micro-batch is handed over, and nothing of this partition waits for Kafka.
+
+        Whoever uses it looks at `epoch` and `failed` inside, and awaits what it sends; `drain` waits for its end.
+        """
+        async with self._turn:
+            waited = [
+                flight.acknowledged
+                for flight in self._in_flight.values()
+                if flight.acknowledged is not None and any(span.partition == partition for span in flight.batch.spans)
+            ]
+            if waited:
+                await asyncio.wait(waited)
+            yield
 
     def _is_over(self, flight: _Flight) -> bool:
         """Whether nothing of this micro-batch may go out any more."""
@@ -466,11 +489,16 @@ class Pipeline:
         """
         self._dispatch_or_fail()
         ending, self.epoch = self.epoch, self.epoch + 1
-        if await self._wait(self._idle.wait(), timeout_s):
+        if await self._wait(self._quiet(), timeout_s):
             return True
         self._given_up = ending
-        await self._wait(self._idle.wait(), timeout_s)
+        await self._wait(self._quiet(), timeout_s)
         return False
+
+    async def _quiet(self) -> None:
+        await self._idle.wait()
+        async with self._turn:  # what goes out between micro-batches is in flight too
+            pass
 
     def forget(self) -> None:
         """The partitions are gone: their watermarks must never be committed again."""
@@ -486,11 +514,12 @@ class Pipeline:
         task.cancel()
         return False
 
-    def _spawn(self, name: str, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a named side task whose failure is the pipeline's."""
         task = asyncio.get_running_loop().create_task(work, name=f"pipeline-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        return task
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
