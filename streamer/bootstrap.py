@@ -14,6 +14,7 @@ from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.metrics import PrometheusMetrics
 from streamer.adapters.redis_store import RedisStore
 from streamer.adapters.state_store import StateStore
+from streamer.adapters.tag_counts import TagCounts
 from streamer.adapters.torch_scorer import RegistryLoader
 from streamer.core.breaker import Breaker
 from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
@@ -41,12 +42,14 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
     async def build_pipeline() -> Pipeline:
         layout = serving.current().model.layout
         partitions = await sink.partition_count(settings.topic_probabilities)
+        encoder = TagCounts(JsonDecisionEncoder(layout), layout)
+        metrics.registry.register(encoder)
         return Pipeline(
             pipeline_settings(settings),
             layout,
             {JSON_CONTENT_TYPE: JsonEventDecoder(layout), UNREADABLE_CONTENT_TYPE: UnreadableBatchDecoder()},
             {ARROW_CONTENT_TYPE: ArrowEventDecoder(layout)},
-            JsonDecisionEncoder(layout),
+            encoder,
             serving,
             sink,
             metrics,

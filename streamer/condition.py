@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from streamer.adapters.clock import SystemClock
 from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_by
+from streamer.adapters.serving_metrics import serving_families
 from streamer.core.stall import Standing
 from streamer.pipeline import Pipeline
 from streamer.serving import ServingControl
@@ -34,6 +35,7 @@ class Condition:
         self._sink = sink
         self._metrics = metrics
         self._started_at_s = time.time()
+        self._batch_max = settings.batch_max
         self._process = f"{socket.gethostname()} pid {os.getpid()} of {self._started_at_s * 1000:.0f}"
         self.input_partitions = 0  # known once prepared
         self._watchdog = Watchdog(
@@ -58,6 +60,7 @@ class Condition:
             "process": self._process,
             "partitions": ",".join(str(partition) for partition in sorted(self._standings())),
             "lag_records": str(self.lag_records()),
+            "lag_s": f"{max(self._lag_ages_s().values(), default=0.0):.1f}",
             "tracks_per_s": f"{self._rate[2]:.0f}",
             "tracks": str(self._metrics.acknowledged_tracks),
             "dead_letters": str(self._metrics.dead_lettered),
@@ -102,6 +105,10 @@ class Condition:
             partition: standing.lag for partition, standing in self._standings().items() if standing.lag is not None
         }
 
+    def _lag_ages_s(self) -> dict[int, float]:
+        """By assigned partition: the age of the oldest record that is not committed."""
+        return {} if self.consumer is None else self.consumer.lag_ages_s(time.time() * 1000)
+
     def lag_records(self) -> int:
         """Records of the assigned partitions that are not committed yet."""
         return sum(self._lag_by_partition().values())
@@ -145,10 +152,17 @@ class Condition:
 
     def metric_families(self) -> Iterable[Metric]:
         """What /metrics reads at scrape time."""
-        status = self._serving.status
-        lag = [(str(partition), records) for partition, records in self._lag_by_partition().items()]
+        lag = [(str(partition), float(records)) for partition, records in self._lag_by_partition().items()]
+        ages = [(str(partition), age_s) for partition, age_s in self._lag_ages_s().items()]
         yield gauges_by("tagstream_lag_records", "Records not committed yet, by partition", "partition", lag)
+        yield gauges_by(
+            "tagstream_lag_seconds",
+            "Age of the oldest record not committed yet, by its timestamp; if it is not fetched, since it was seen",
+            "partition",
+            ages,
+        )
         yield gauge("tagstream_assigned_partitions", "Partitions this worker owns", len(self._standings()))
+        yield gauge("tagstream_input_partitions", "Partitions the input topic has", self.input_partitions)
         watchdog = self._watchdog
         yield gauge(
             "tagstream_stalled_partitions",
@@ -159,7 +173,6 @@ class Condition:
             "tagstream_seconds_without_progress", "Of the assigned partition that is the worst", watchdog.idle_s
         )
         yield gauge("tagstream_kafka_up", "1 while Kafka answers", float(self._connected()))
-        yield gauge("tagstream_redis_up", "1 while Redis answers", float(status.store_up))
         yield gauge("tagstream_ready", "1 while this worker is ready", float(bool(self.health()["ready"])))
         yield gauge(
             "tagstream_paused", "1 while a surge of dead letters has paused this worker", float(bool(self._paused()))
@@ -172,17 +185,7 @@ class Condition:
         yield counter(
             "tagstream_publishes_withheld", "Requests held until Kafka's group answered", self._sink.gate.withheld
         )
-        yield counter("tagstream_swaps", "Changes of model or thresholds obeyed", status.swaps)
-        yield counter("tagstream_thresholds_refused", "Tables refused whole", status.refused_tables)
-        yield counter("tagstream_thresholds_restored", "Times Redis had lost model or thresholds", status.restored)
-        yield counter("tagstream_model_failures", "Models that could not be loaded", status.model_failures)
-        yield gauge("tagstream_thresholds_obeyed_timestamp_seconds", "When last obeyed", status.obeyed_at_ms / 1000)
-        if self._serving.ready:
-            serving = self._serving.current()
-            labels = {
-                "model": serving.model.version,
-                "thresholds": serving.table.version,
-                "vocabulary": serving.model.layout.fingerprint,
-                "source": status.source,
-            }
-            yield gauge("tagstream_serving_info", "What is being decided under", 1.0, labels)
+        yield gauge(
+            "tagstream_batch_capacity_tracks", "TAGSTREAM_BATCH_MAX: what a full micro-batch holds", self._batch_max
+        )
+        yield from serving_families(self._serving)

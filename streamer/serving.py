@@ -93,6 +93,7 @@ class ServingStatus:
 
     store_up: bool = False
     store_lost: bool = False  # it did not answer when it was asked last
+    answered_at_ms: float = 0.0  # when it answered last
     source: str = "none"  # redis | disk | tuned | none
     obeyed_at_ms: float = 0.0
     swaps: int = 0
@@ -139,6 +140,7 @@ class ServingControl:
             if self.status.store_lost:
                 log.info("Redis answers again")
             self.status.store_up, self.status.store_lost = True, False
+            self.status.answered_at_ms = self._clock.wall_ms()
         except StoreUnavailable as error:
             if not self.status.store_lost:
                 log.warning("%s; the last good model and thresholds are used, where there are any", error)

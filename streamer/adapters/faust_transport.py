@@ -34,6 +34,7 @@ from streamer.adapters.consumer_look import Look, right_missing
 from streamer.adapters.consumer_thread import BulkConsumerThread
 from streamer.core.batch import RecordBatch
 from streamer.core.errors import TagstreamError
+from streamer.core.lag import Fetched, LagAge
 from streamer.core.lease import Lease
 from streamer.core.stall import Standing
 
@@ -79,6 +80,7 @@ class BulkConsumer(driver.Consumer):
         self._read_to: Mapping[int, int] = {}  # by partition: everything before this was handed over
         self._ends: dict[int, int] = {}  # by partition: as Kafka said when it was asked last
         self._beyond: dict[int, tuple[int | None, int]] = {}  # by partition: a watermark, and what was read beyond it
+        self._lag_age = LagAge()
         self._handing = False
         self._given_up = False
 
@@ -109,6 +111,9 @@ class BulkConsumer(driver.Consumer):
     async def _hand_all_over(self, epoch: int, records: Mapping[TP, Any]) -> None:
         handed_before = dict(self._handed)
         self._handed.update({tp.partition: batch[-1].offset + 1 for tp, batch in records.items()})
+        for tp, batch in records.items():
+            ends = Fetched(batch[0].offset, batch[-1].offset, batch[0].timestamp, batch[-1].timestamp)
+            self._lag_age.fetched(tp.partition, ends, self._committed.get(tp, 0))
         self._handing = True
         try:
             for tp, batch in records.items():
@@ -139,6 +144,7 @@ class BulkConsumer(driver.Consumer):
         if self.intake is not None:
             self.intake.epoch += 1
         self._handed.clear()
+        self._lag_age.forget()
         self._beyond.clear()
         self._read_to = {}
 
@@ -246,6 +252,10 @@ class BulkConsumer(driver.Consumer):
             return {}
         acknowledged = self.intake.committable() if self.intake is not None else {}
         return {tp.partition: self._standing(tp, acknowledged.get(tp.partition)) for tp in assigned}
+
+    def lag_ages_s(self, now_ms: float) -> dict[int, float]:
+        """By assigned partition whose lag is known: the age of the oldest record that is not committed."""
+        return self._lag_age.ages_s(now_ms, self.standings())
 
     def _standing(self, tp: TP, acknowledged: int | None) -> Standing:
         handed = self._handed.get(tp.partition)

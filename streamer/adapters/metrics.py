@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streamer.core.events import Code
 from streamer.ports import BatchReport, Clock
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
@@ -96,6 +97,8 @@ class PrometheusMetrics:
         self._decided = Counter("tagstream_tracks_decided", "Tracks decided, acknowledged by Kafka", **options)
         self._withdrawn = Counter("tagstream_tracks_withdrawn", "Tracks withdrawn (tombstones written)", **options)
         self._dead = Counter("tagstream_dead_letters", "Inputs that can never be decided", ["code"], **options)
+        for code in Code:  # a rate has no value at a series' first appearance, and an alert would miss it
+            self._dead.labels(code)
         self._misrouted = Counter(
             "tagstream_misrouted_keys_sampled", "Sampled keys that murmur2 puts into another partition", **options
         )
@@ -112,6 +115,7 @@ class PrometheusMetrics:
         self._last = Gauge("tagstream_last_acknowledged_timestamp_seconds", "When Kafka last acknowledged", **options)
         tasks = Gauge("tagstream_asyncio_tasks", "Unfinished tasks of the event loop; must not grow", **options)
         tasks.set_function(_unfinished_tasks)
+        ProcessCollector(registry=self.registry)
         self._latency = _LatencyHistogram()
         self._recent = _RecentLatency(clock)
         self.registry.register(self._latency)

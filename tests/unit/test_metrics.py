@@ -5,6 +5,8 @@ import math
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.adapters.metrics import RECENT_S, RECENT_TRACKS, PrometheusMetrics, counter, gauge, gauges_by
+from streamer.adapters.serving_metrics import trained_at_s
+from streamer.core.events import Code
 from streamer.ports import BatchReport
 from tests.fakes import FakeClock
 
@@ -94,3 +96,13 @@ def test_what_is_read_at_scrape_time():
     assert samples(metrics)["tagstream_swaps_total", ()] == 3
     state.lag = 9
     assert samples(metrics)["tagstream_lag_records", (("partition", "0"),)] == 9
+
+
+def test_every_code_of_dead_letters_is_there_before_the_first():
+    _, seen = told()
+    assert {labels[0][1] for name, labels in seen if name == "tagstream_dead_letters_total"} == set(Code)
+
+
+def test_a_models_age_is_in_its_version():
+    assert trained_at_s("20261122T094500Z-1a2b3c4d") == 1795340700
+    assert trained_at_s("a-hand-made-one") is None
