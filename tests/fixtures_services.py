@@ -31,8 +31,8 @@ def start_or_skip(start: Callable[[], StartedT]) -> StartedT:
         return start()
     except OpsError as error:
         if os.environ.get(REQUIRE_REAL_VARIABLE) == "1":
-            pytest.fail(f"real Kafka and Redis are required: {error}", pytrace=False)
-        pytest.skip(f"no real Kafka and Redis: {error}")
+            pytest.fail(f"{REQUIRE_REAL_VARIABLE}=1: nothing is skipped: {error}", pytrace=False)
+        pytest.skip(f"not to be had here: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,16 @@ def verify(jar: Jar, path: Path) -> None:
 def kafka_jars(jar_list: JarList | None = None) -> Path:
     """The folder that holds every pinned jar; fetches what is missing."""
     jar_list = jar_list or load_jar_list()
-    folder = cache_dir() / f"kafka-{jar_list.kafka_version}"
+    version = jar_list.kafka_version
+    return pinned_jars(jar_list.jars, cache_dir() / f"kafka-{version}", f"Apache Kafka {version}")
+
+
+def pinned_jars(jars: Sequence[Jar], folder: Path, title: str) -> Path:
+    """`folder`, holding each of `jars`; fetches what is missing and tells so under this title."""
     # Verified before it was renamed into place, so a file that is there is the right one.
-    missing = [jar for jar in jar_list.jars if not (folder / jar.file_name).exists()]
+    missing = [jar for jar in jars if not (folder / jar.file_name).exists()]
     if missing:
-        _fetch(missing, folder, jar_list.kafka_version)
+        _fetch(missing, folder, title)
     return folder
 
 
@@ -103,7 +109,7 @@ def classpath(jar_list: JarList | None = None) -> str:
     return os.pathsep.join(str(folder / jar.file_name) for jar in jar_list.jars)
 
 
-def _fetch(missing: list[Jar], folder: Path, kafka_version: str) -> None:
+def _fetch(missing: list[Jar], folder: Path, title: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
@@ -119,7 +125,7 @@ def _fetch(missing: list[Jar], folder: Path, kafka_version: str) -> None:
                 for done, fetch in enumerate(as_completed(fetches), start=1):
                     fetch.result()
                     _progress(
-                        f"Apache Kafka {kafka_version}: jar {done} of {len(missing)} fetched",
+                        f"{title}: jar {done} of {len(missing)} fetched",
                         done == len(missing),
                     )
             except BaseException:
@@ -128,7 +134,7 @@ def _fetch(missing: list[Jar], folder: Path, kafka_version: str) -> None:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     print(
-        f"Apache Kafka {kafka_version}: kept in {folder} ({time.monotonic() - started:.0f} s)",
+        f"{title}: kept in {folder} ({time.monotonic() - started:.0f} s)",
         file=sys.stderr,
     )
 
