@@ -7,6 +7,9 @@ set -euo pipefail
 # a program on the PATH, and the package that has it
 wanted="
 promtool prometheus
+pg_ctlcluster postgresql
+node nodejs
+npm npm
 "
 
 missing=()
