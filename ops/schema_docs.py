@@ -1,23 +1,31 @@
-"""Writes docs/schema/: the JSON Schemas of event and decision, and test vectors for every id of the contract.
+"""Writes docs/schema/: the JSON Schemas of event and decision, AsyncAPI, and test vectors for every id of the contract.
 
-`python -m ops.schema_docs [FOLDER]`. Other teams' producers and consumers are built against these files, so they are
-generated from the code that obeys them, and a contract test fails when the two differ.
+    python -m ops.schema_docs              after a change of the models
+    python -m ops.schema_docs --release    with a release: what was promised under this version, kept for ever
+
+Other teams' producers and consumers are built against these files, so they are generated from the code that obeys
+them, and a contract test fails when the two differ, or when something that was released is taken away.
 """
 
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from model.vocabulary import Vocabulary
+from ops import asyncapi
 from streamer.adapters.schema import Decision, ProbabilityEvent
 from streamer.core.ids import decision_id, source_text
 from streamer.core.thresholds import ThresholdTable
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schema"
+RELEASED = "released"
+PROMISED = ("asyncapi.json", "vectors.json")  # what a later version is compared with
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 VOCABULARY: dict[str, dict[str, list[str]]] = {
@@ -46,6 +54,7 @@ def documents() -> dict[str, str]:
     return {
         "probability-event.schema.json": _schema("probability-event", ProbabilityEvent),
         "decision.schema.json": _schema("decision", Decision),
+        "asyncapi.json": _text(asyncapi.document()),
         "vectors.json": _text(
             {
                 "vocabulary": [_vocabulary_vector()],
@@ -104,12 +113,25 @@ def _text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def main(folder: Path = FOLDER) -> None:
+def released(folder: Path = FOLDER) -> Path:
+    """The folder of the last release; its name is the version."""
+    versions = [path for path in (folder / RELEASED).iterdir() if path.is_dir()]
+    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
+
+
+def write(folder: Path, names: Iterable[str]) -> None:
+    """These documents into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in documents().items():
-        (folder / name).write_text(content, encoding="utf-8")
+    for name in names:
+        (folder / name).write_text(documents()[name], encoding="utf-8")
         print(f"wrote {folder / name}")
 
 
+def main(*words: str) -> None:
+    write(FOLDER, documents())
+    if "--release" in words:
+        write(FOLDER / RELEASED / version("tagstream"), PROMISED)
+
+
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:2]))
+    main(*sys.argv[1:])
