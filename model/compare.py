@@ -10,9 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -25,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import metrics
+from model.clock import Clock
 from model.dataset import Dataset
+from model.durable import write_aside
 from model.errors import ModelError
 from model.fit import Progress
 from model.systems import Fitted, System, fit_system
@@ -150,25 +150,6 @@ def measure(
     )
 
 
-class Clock:
-    """Seconds by the clock and of all threads; what was spent before a run was killed is read from `path`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            seconds, cpu_seconds = map(float, json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            seconds = cpu_seconds = 0.0
-        self._began, self._cpu_began = time.perf_counter() - seconds, time.process_time() - cpu_seconds
-
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self._began, time.process_time() - self._cpu_began
-
-    def keep(self) -> None:
-        """Write down what has been spent so far."""
-        write_aside(self._path, json.dumps(self.read()).encode())
-
-
 def _report(fitted: Fitted, split: Dataset) -> Reported:
     scores = fitted.score(split.probabilities)
     return Reported(
@@ -225,29 +206,6 @@ def save_run(run: Run, path: Path, key: str, system: System, fingerprints: dict[
         },
     }
     write_aside(path, json.dumps(content, indent=1).encode())
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """A file that is there is whole.
-
-    Raises:
-        ModelError: where it cannot be written.
-    """
-    aside = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            aside = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.rename(path)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
 
 
 def load_run(path: Path, key: str, splits: dict[str, Dataset]) -> Run | None:

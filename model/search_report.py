@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from model import search_life as life
 from model import search_plots as plots
+from model.durable import write_aside
 from model.search import ABOUT, FOLDS, RANDOM_TRIALS, UPSTREAM, WEIGHTS, best
 from model.search_space import HEAD_WIDTH, Space
-from model.search_storage import write_aside
 
 PAGE, WINNER, TABLE = "report.html", "winner.toml", "trials.csv"
 BEST_SHOWN = 10
@@ -41,7 +41,7 @@ def write(study: optuna.Study, space: Space, folder: Path) -> dict[str, Path]:
         contents[WINNER] = winner_toml(study, space, winner)
         contents[PAGE] = _page(study, space, trials, winner)
     for name, content in contents.items():
-        write_aside(folder / name, content)
+        write_aside(folder / name, content.encode())
     return {name: folder / name for name in contents}
 
 

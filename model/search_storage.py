@@ -5,7 +5,6 @@ one JSON object a line. A process that is killed leaves no lock behind, and a li
 """
 
 import fcntl
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -142,10 +141,3 @@ class _RedisJournal(BaseJournalBackend):
 
     def append_logs(self, logs: Iterable[dict[str, Any]]) -> None:
         self._log.append_logs(list(logs))
-
-
-def write_aside(path: Path, content: str) -> None:
-    """Write a text file as a whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(content, encoding="utf-8")
-    os.replace(aside, path)

@@ -1,11 +1,10 @@
 """Training: labelled tracks in, a network with tuned thresholds out.
 
-Read `train` top to bottom. Knows data and networks; knows nothing of folders, versions or the stream. The reported
+Read `_train` top to bottom. Knows data and networks; knows nothing of folders, versions or the stream. The reported
 split chooses nothing: epochs, smoothing, thresholds and even whether a network is served at all come from folds by
 artist inside the training data.
 """
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +23,7 @@ from model.candidates import (
     upstream_candidates,
     upstream_network,
 )
+from model.clock import Clock
 from model.config import TrainingConfig
 from model.crossfit import ALL_TRACKS, Fitter
 from model.curves import Curves
@@ -58,7 +58,7 @@ class Trained:
     data: dict[str, Any]
     seed: int
     machine: dict[str, Any]  # what beside data, configuration and seed decides the last bits of the weights
-    seconds: float
+    seconds: float  # of all stretches, where it was broken off
 
 
 def train(
@@ -75,17 +75,28 @@ def train(
     Raises:
         ModelError: where there are no labels, or `valid` has another vocabulary.
     """
-    started = time.perf_counter()
-    config = config or TrainingConfig()
-    tell = progress or (lambda what, done, total: None)
-    labels = dataset.need_labels()
+    dataset.need_labels()
     if valid is not None and valid.vocabulary != dataset.vocabulary:
         raise ModelError("The split to report on has other columns than the training data.")
+    clock = work.clock() if work else Clock()
+
+    def tell(what: str, done: int, total: int) -> None:
+        clock.keep()
+        if progress:
+            progress(what, done, total)
+
+    with clock.kept():
+        fitter = Fitter(dataset, config or TrainingConfig(), seed, tell, device or torch.device("cpu"), work)
+        return _train(fitter, valid, clock)
+
+
+def _train(fitter: Fitter, valid: Dataset | None, clock: Clock) -> Trained:
+    """All of it, top to bottom."""
+    dataset, config, seed, labels = fitter.dataset, fitter.config, fitter.seed, fitter.dataset.need_labels()
     learns = config.network.architecture != "upstream" and len(dataset) >= FEWEST_TRACKS and labels.any()
 
     candidates = upstream_candidates(dataset, config, seed)
     fits: dict[str, Fit] = {}
-    fitter = Fitter(dataset, config, seed, tell, device or torch.device("cpu"), work)
     if learns:
         scores, fits = fitter.cross_fit()
         candidates.append(candidate(config.network.architecture, scores, scores, dataset, config, seed))
@@ -95,6 +106,7 @@ def train(
         network = upstream_network(dataset.vocabulary, config, seed)
     else:
         network, fits[ALL_TRACKS] = fitter.refit(fits)
+    fitter.tell("thresholds and intervals", 0, 1)
     tuned = chosen.tune(dataset, config.objective)
     reported, seen = _measure(network, tuned, dataset, valid, chosen)
     known, out_of_fold = _measure_out_of_fold(tuned, dataset, chosen, config, seed)
@@ -118,7 +130,7 @@ def train(
         data={"fingerprint": out_of_fold["fingerprint"], "tracks": len(dataset)},
         seed=seed,
         machine={"device": fitter.device.type, "threads": torch.get_num_threads()},
-        seconds=time.perf_counter() - started,
+        seconds=clock.read()[0],
     )
 
 

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,11 +21,14 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from model.clock import Clock
+from model.durable import write_aside
 from model.errors import ModelError
 
 PREFIX = ".training-"
 LOCK = "lock"
 SUFFIX = ".safetensors"
+SPENT = "spent.json"  # the time that earlier stretches took
 ABOUT = "about"  # the one entry of a file's header
 LIBRARIES = ("torch", "numpy", "reservoirpy")
 CODE = ("augment", "device", "fit", "folds", "initialise", "layers", "network", "reservoir")  # what makes weights
@@ -42,6 +44,12 @@ class WorkFolder:
     def parts(self) -> list[str]:
         """The names of what is kept."""
         return sorted(path.stem for path in self.path.glob(f"*{SUFFIX}"))
+
+    def clock(self) -> Clock:
+        """The time that this training takes, earlier stretches among it where something of them is kept."""
+        if not self.parts():
+            (self.path / SPENT).unlink(missing_ok=True)
+        return Clock(self.path / SPENT)
 
     def read(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A part: tensors and plain values; None where there is none, or none that can be read."""
@@ -62,16 +70,7 @@ class WorkFolder:
         path = self.path / f"{name}{SUFFIX}"
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         content = safetensors.torch.save(plain, metadata={ABOUT: json.dumps(about)})
-        aside = path.with_suffix(".incoming")
-        try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise ModelError(f"{path} cannot be written: {error.strerror or error}.") from None
+        write_aside(path, content)
 
     def remove(self, name: str) -> None:
         """Forget a part."""

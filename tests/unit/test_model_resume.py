@@ -1,6 +1,7 @@
 """A training that is broken off goes on where it was: real processes, stopped by Ctrl-C and by kill -9."""
 
 import hashlib
+import json
 import os
 import re
 import resource
@@ -58,6 +59,7 @@ from ops.cli.main import main
 main()
 """
 PATIENCE_S = 180.0
+EARLIER_S = 5000
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -124,10 +126,16 @@ def test_broken_off_and_gone_on_with_gives_the_same_weights(run, words, expected
         assert "Traceback" not in err
     before = {path.name: path.stat().st_mtime_ns for path in work.glob("*.safetensors")}
     assert "fold 1 of 2.safetensors" in before
+    spent = work / workfolder.SPENT
+    assert float(json.loads(spent.read_text())[0]) > 0
+    spent.write_text(f"[{EARLIER_S}, {EARLIER_S}]")  # as if it had been a long one
 
     code, out, err = run(*words)
-    assert code == 0 and "Going on where this training was broken off" in " ".join(err.split())
+    assert code == 0 and f"Going on where this training was broken off after {EARLIER_S} s" in " ".join(err.split())
     version = out.strip().splitlines()[-1]
+    seconds = json.loads((models / version / "manifest.json").read_text())["seconds"]
+    assert EARLIER_S < seconds < EARLIER_S + PATIENCE_S, "all stretches count"
+    assert f", {seconds:.0f} s\n" in err and f", {seconds:.0f} s" in (models / version / "README.md").read_text()
     assert weights_hash(models / version) == expected
     assert [path.name for path in models.iterdir()] == [version]  # nothing of the work is left
 
