@@ -206,7 +206,7 @@ def _run_one(search: Search, trials: int, told: Progress, wanted: Callable[[], b
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
     except KeyboardInterrupt:
-        life.give_back(study, storage, trial._trial_id, "interrupted")
+        life.give_back(storage, trial._trial_id)
         raise
     except UpdateFinishedTrialError:
         return
@@ -258,6 +258,8 @@ def _prune(trial: Trial, space: Space, fold: int, epoch: int, loss: float) -> No
         trial.set_user_attr(life.WHY, DIVERGED)
         raise optuna.TrialPruned
     if fold == 0:
+        if epoch <= max(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0):
+            return  # an attempt that was interrupted has reported it, and was not pruned then
         # A pruner takes what is reported for the objective's kind: where more is better a loss turns its sign.
         trial.report(-loss if space.maximises else loss, epoch)
         if trial.should_prune():

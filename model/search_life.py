@@ -1,11 +1,13 @@
-"""Which trials are alive, and what becomes of those whose process is not.
+"""Which trials are alive, and what becomes of those whose process is not, or was asked to stop.
 
 A running trial says which process runs it and, every 20 s, that it still does. Where that process was on this machine
 it is looked up; elsewhere two minutes of silence mean that it is gone. A dead process's trial is marked as failed and
 queued again with the same parameters, by whichever process sees it first. One way for files, Redis and databases
-alike: Optuna's own heartbeat knows databases only.
+alike: Optuna's own heartbeat knows databases only. A trial that a person interrupted has not failed: it waits, and
+keeps its number.
 """
 
+import contextlib
 import copy
 import os
 import socket
@@ -24,6 +26,7 @@ BEAT_S = 20.0
 SILENT_S = 120.0  # a process on another machine is taken for dead after this
 START_DRIFT_S = 2.0  # of a process's starting time, when the machine's clock was set meanwhile
 RETRIES_MAX = 3  # of a trial whose processes died: it may be what kills them (memory)
+DIED = "its process died"
 PROCESS, BEAT, WHY = "process", "beat", "why"  # user attributes of a trial
 SURPLUS = "surplus, since other processes had started the last trials already"
 
@@ -58,21 +61,28 @@ def bury_the_dead(study: optuna.Study, storage: BaseStorage) -> None:
     """Fail the running trials of dead processes and queue them again; to be called while this one runs none."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _alive(trial):
-            give_back(study, storage, trial._trial_id, "its process died", RETRIES_MAX)
+            _fail_and_queue(study, storage, trial._trial_id)
 
 
-def give_back(
-    study: optuna.Study, storage: BaseStorage, trial_id: int, why: str, retries_max: int | None = None
-) -> None:
+def _fail_and_queue(study: optuna.Study, storage: BaseStorage, trial_id: int) -> None:
     """Mark a running trial as failed and queue it again, unless another process has done so."""
     try:
-        storage.set_trial_user_attr(trial_id, WHY, why)
+        storage.set_trial_user_attr(trial_id, WHY, DIED)
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         return
     failed = copy.deepcopy(storage.get_trial(trial_id))
     failed.user_attrs = {}  # of this attempt
-    RetryHeartbeatStaleTrialCallback(max_retry=retries_max)(study, failed)
+    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES_MAX)(study, failed)
+
+
+def give_back(storage: BaseStorage, trial_id: int) -> None:
+    """Have a running trial wait to be run again, unless another process has taken it for dead.
+
+    It keeps its number, its parameters and the losses it has reported.
+    """
+    with contextlib.suppress(UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 def first_number(trial: FrozenTrial) -> int:

@@ -23,6 +23,7 @@ from model.search_space import BCE, SPACES, Space
 from tests.model_data import make_dataset, write_dataset
 from tests.search_data import TINY, TRACKS, open_tiny
 
+UNTIL_THE_SECOND_EPOCH = 3  # askings whether to go on: before the trial, and after each epoch
 TINY_LOSS = replace(TINY, name="tiny-loss", objective=BCE)
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -153,12 +154,12 @@ def test_hopeless_trials_are_pruned_by_the_held_out_loss(space):
 def test_the_winner_trains_and_registers(run, data, tmp_path):
     code, out, err = run(
         *("search", "--data", data, "--space", "tiny", "--trials", 16, "--out", tmp_path / "out"),
-        *("--train", "--alias", "champion", "--json"),
+        *("--train", "--alias", "challenger", "--json"),
     )
     found = json.loads(out)
     assert code == 0, err
     registry = Registry(tmp_path / "models")
-    assert registry.aliases() == {"champion": found["model"]} and registry.load("champion")
+    assert registry.aliases() == {"challenger": found["model"]} and registry.load("challenger")
     settings = config.load(found["config"])
     assert settings == TINY.configure(found["best"]["params"])
     page = (tmp_path / "out" / "report.html").read_text()
@@ -224,15 +225,31 @@ def test_a_search_that_only_fails_ends(monkeypatch):
         search.run(memory(), 10)
 
 
-def test_an_interrupted_trial_is_queued_again(monkeypatch):
-    opened = memory()
+@pytest.mark.parametrize("place", ["memory", "{tmp}/j.jsonl", "sqlite:///{tmp}/s.db"])
+def test_an_interrupted_trial_has_not_failed_but_waits_and_keeps_its_number(tmp_path, place):
+    """Trial 0 is the space's own start, interrupted or not; all is as if nobody had interrupted."""
+
+    def opened() -> search.Search:
+        if place == "memory":
+            return in_memory
+        storage = search_storage.open_storage(place.format(tmp=tmp_path), "s")
+        return search.open_search(storage, "s", TINY, make_dataset(TRACKS), seed=0)
+
+    in_memory = memory()
+    calls = UNTIL_THE_SECOND_EPOCH
     with pytest.raises(KeyboardInterrupt):
-        search.run(opened, 2, wanted=iter([True, True, True, False]).__next__)
-    first, again = opened.study.trials
-    assert (first.state, again.state) == (TrialState.FAIL, TrialState.WAITING)
-    assert first.params == again.params and first.user_attrs[search_life.WHY] == "interrupted"
-    search.run(opened, 2)
-    assert [trial.state for trial in opened.study.trials][1:] == [TrialState.COMPLETE] * 2
+        search.run(opened(), 3, wanted=iter([True] * calls + [False]).__next__)
+    (waiting,) = opened().study.trials
+    assert waiting.state == TrialState.WAITING and waiting.params == TINY.base_params()
+    assert search_report.count([waiting]) == {
+        "completed": 0, "pruned": 0, "failed": 0, "retried": 0, "unfinished": 1
+    }  # fmt: skip
+    search.run(opened(), 3)
+    undisturbed = memory()
+    search.run(undisturbed, 3)
+    again = opened().study.trials
+    assert outline(again) == outline(undisturbed.study.trials)
+    assert [one.intermediate_values for one in again] == [one.intermediate_values for one in undisturbed.study.trials]
 
 
 def test_a_silent_process_on_another_machine_is_dead():
@@ -313,7 +330,8 @@ def test_no_snapshot_of_redis_is_unpickled():
         (("--storage", "redis://me:secret@127.0.0.1:1"), "redis://me:***@127.0.0.1:1 cannot be used"),
         (("--storage", "sqlite:////no/such/folder/s.db"), "cannot be used"),
         (("--storage", "nonsense://me:secret@host/db"), "nonsense://me:***@host/db cannot be used"),
-        (("--alias", "champion"), "--alias names the model that --train makes"),
+        (("--alias", "challenger"), "--alias names the model that --train makes"),
+        (("--train", "--alias", "champion"), "A training does not name the champion"),
         (("--train", "--alias", "No Good"), "is not an alias"),
         (("--data", "{tmp}/nowhere"), "is not a data set"),
         (("--data", "{tmp}/few"), "at least 100 tracks"),
