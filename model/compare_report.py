@@ -6,6 +6,7 @@ nothing: whether a part adds something is whether zero lies in the interval of i
 
 from typing import Any
 
+from model.served import UPSTREAM, title
 from model.systems import OURS, RULE
 from model.vocabulary import CLASSES
 
@@ -15,19 +16,20 @@ Table = tuple[list[str], list[list[str]]]  # headings, and rows of as many cells
 
 
 def quality(split: dict[str, Any]) -> Table:
-    """The level of every system, and its differences to the 0.5 rule and to ours."""
+    """The level of every system, and its differences to the 0.5 rule and to ours, where these were run."""
+    differences = {f"to_{RULE}": "minus 0.5 rule", f"to_{OURS}": "minus ours"}
+    differences = {name: title for name, title in differences.items() if any(name in row for row in split["systems"])}
     rows = [
         [
             row["title"],
             _number(row["weighted_f1"]["mean"]),
             _range(row["weighted_f1"]),
             _seeds(row),
-            _gain(row.get(f"to_{RULE}")),
-            _gain(row.get(f"to_{OURS}")),
+            *(_gain(row.get(name)) for name in differences),
         ]
         for row in split["systems"]
     ]
-    return ["system", "weighted F1", "interval", "seeds (sd)", "minus 0.5 rule", "minus ours"], rows
+    return ["system", "weighted F1", "interval", "seeds (sd)", *differences.values()], rows
 
 
 def figures(split: dict[str, Any]) -> Table:
@@ -62,8 +64,8 @@ def sentences(split: dict[str, Any]) -> list[str]:
         ours, rule = rows[OURS]["weighted_f1"]["mean"], rows[RULE]["weighted_f1"]["mean"]
         if rule:
             said.append(f"Ours stands {ours / rule - 1:+.1%} to the 0.5 rule ({rule:.4f} to {ours:.4f}).")
-        if rows[OURS]["served"] == ["upstream"]:
-            said.append("Out of fold no network beat per-tag thresholds on the upstream: ours serves those.")
+        if rows[OURS]["served"] == [UPSTREAM]:
+            said.append(f"Out of fold no network beat {title(UPSTREAM)}: ours serves those.")
     return said + [_part(part) for part in split["parts"]]
 
 

@@ -73,9 +73,9 @@ def _write(found: dict, out: Path) -> None:
     """results.json, comparison.md and the pictures, each whole or not there."""
     import orjson
 
-    from model.compare import write_aside
     from model.compare_pictures import pictures
     from model.compare_report import markdown
+    from model.durable import write_aside
 
     command = shlex.join(["tagstream", *sys.argv[1:]])
     files = {
@@ -99,5 +99,5 @@ def _show(found: dict, out: Path) -> None:
         ):
             print_table(title, *table)
         for sentence in compare_report.sentences(split):
-            stdout_console.print(f"- {sentence}", markup=False)
+            stdout_console.print(f"- {sentence}", markup=False, soft_wrap=not stdout_console.is_terminal)
     note(f"{out / 'results.json'}, comparison.md and pictures are written.")

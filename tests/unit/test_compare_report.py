@@ -106,6 +106,13 @@ def test_tables_hold_every_system_and_rare_tags_only_where_there_are_some():
     assert "`tagstream compare --data x`" in page and "| 0.5 rule |" in page and "gain-val.png" in page
 
 
+def test_a_difference_to_what_was_not_run_has_no_column():
+    runs = [make_run(RULE, decide(0.7)), make_run(WHOLE, decide(0.8))]
+    headings, rows = quality(compared(runs, [RULE, WHOLE])["splits"]["val"])
+    assert headings[-1] == "minus 0.5 rule" and {len(row) for row in rows} == {len(headings)}
+    assert quality(compared(runs[1:], [WHOLE])["splits"]["val"])[0][-1] == "seeds (sd)"
+
+
 def test_pictures_are_pictures():
     runs = [make_run(RULE, decide(0.7)), make_run(OURS, decide(0.8))]
     drawn = pictures(compared(runs, [RULE, OURS])["splits"]["val"], "val")
