@@ -4,11 +4,11 @@
     2. A part of the tracks is read, scored and decided.
     3. Its file is written and flushed.
     4. Only then `progress.json` counts it; what is not counted is done again.
-    5. After the last one the parts are joined aside.
+    5. After the last one the parts are joined aside, and `progress.json` says so.
     6. The result is renamed to OUT, and `OUT.partial/` goes.
 
-Nothing half-written ever has the name OUT, and the same tracks fall into the same parts whenever a run is interrupted:
-the result is the same, byte for byte.
+Nothing half-written ever has the name OUT, and what has it already is written over only when that is asked for. The
+same tracks fall into the same parts whenever a run is interrupted: the result is the same, byte for byte.
 """
 
 import fcntl
@@ -18,12 +18,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model.durable import sync
 from model.errors import ModelError
-from model.registry import sync_folder
 from model.rows import Rows, SeenIds, Stretch
 from model.tables import ID_COLUMN
 from ops.catalogue_formats import Format, Part
@@ -42,6 +42,7 @@ class Done:
     parts: int = 0
     tracks: int = 0
     tags: int = 0
+    joined: bool = False
 
 
 class Run:
@@ -54,18 +55,26 @@ class Run:
         self._job = {**job, "format": form.name, "rows_per_part": rows_per_part}
         self._rows_per_part = rows_per_part
 
-    def write(self, rows: Rows, decide: Decide, restart: bool, progress: Callable[[Done], None]) -> tuple[Done, int]:
+    def write(
+        self, rows: Rows, decide: Decide, restart: bool, progress: Callable[[Done], None], force: bool = False
+    ) -> tuple[Done, int]:
         """Decide all tracks and write OUT; what was done, and how many tracks of it an earlier run had done.
 
         Raises:
             ModelError: for whatever is wrong with the data.
-            OpsError: where OUT cannot be written, or what is left of another run is in the way.
+            OpsError: where OUT cannot be written, or is there and not to be written over (`force`), or what is left of
+                another run is in the way.
         """
         job = {**self._job, "data": _identity(rows)}
         with self._telling(), self._taken():
             try:
                 done = self._left(job, restart)
                 began_with = done.tracks
+                if done.joined and not (self.partial / JOINED).exists():  # the run before ended after its renaming
+                    shutil.rmtree(self.partial)
+                    progress(done)
+                    return done, began_with
+                self._check_free(force)
                 seen = SeenIds()
                 for part in range(done.parts):
                     seen.again(self._form.ids(self._stem(part)))
@@ -74,7 +83,7 @@ class Run:
                     self._check_new(stretch, seen, done)
                     done = self._add(decide(stretch), done, job)
                     progress(done)
-                self._finish(done)
+                self._finish(done, job)
                 return done, began_with
             finally:
                 if self._counted() is None:  # nothing is worth keeping
@@ -128,6 +137,12 @@ class Run:
             )
         return Done(**counted["done"])
 
+    def _check_free(self, force: bool) -> None:
+        if self.out.is_dir() and any(self.out.iterdir()):
+            raise OpsError(f"{self.out} is not empty: name a new folder.")
+        if self.out.exists() and not self.out.is_dir() and not force:
+            raise OpsError(f"{self.out} is there already: choose another --out, or say --force.")
+
     def _check_new(self, stretch: Stretch, seen: SeenIds, done: Done) -> None:
         again = set(seen.again(stretch.track_ids))
         for part in range(done.parts if again else 0):
@@ -142,24 +157,28 @@ class Run:
         stem = self._stem(done.parts)
         self._form.write(stem, part)
         for path in self.partial.glob(f"{stem.name}.*"):
-            _flush(path)
+            sync(path)
         now = Done(done.parts + 1, done.tracks + len(part.track_ids), done.tags + len(part.decided.tags))
-        aside = self.partial / f"{PROGRESS}.new"
-        aside.write_text(json.dumps({"job": job, "done": asdict(now)}))
-        _flush(aside)
-        aside.replace(self.partial / PROGRESS)
+        self._count(now, job)
         return now
 
-    def _finish(self, done: Done) -> None:
+    def _count(self, done: Done, job: dict[str, Any]) -> None:
+        aside = self.partial / f"{PROGRESS}.new"
+        aside.write_text(json.dumps({"job": job, "done": asdict(done)}))
+        sync(aside)
+        aside.replace(self.partial / PROGRESS)
+
+    def _finish(self, done: Done, job: dict[str, Any]) -> None:
         """Steps 5 and 6."""
         joined = self.partial / JOINED
         if joined.is_dir():
             shutil.rmtree(joined)
         self._form.join([self._stem(part) for part in range(done.parts)], joined)
         for path in joined.iterdir() if joined.is_dir() else [joined]:
-            _flush(path)
+            sync(path)
+        self._count(replace(done, joined=True), job)
         joined.replace(self.out)
-        sync_folder(self.out.absolute().parent)
+        sync(self.out.absolute().parent)
         shutil.rmtree(self.partial)
 
     def _stem(self, part: int) -> Path:
@@ -179,11 +198,3 @@ def _identity(rows: Rows) -> dict[str, Any]:
     """The files as they are now: going on with other data would mix two catalogues."""
     found = {path.name: path.stat() for path in rows.paths.values()}
     return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

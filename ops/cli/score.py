@@ -45,6 +45,7 @@ def score(
         ),
     ] = OutFormat.PARQUET,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what another run has left undone.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over the file that --out names.")] = False,
     models_dir: ModelsDir = None,
     json: JsonFlag = False,
 ) -> None:
@@ -83,7 +84,7 @@ def score(
             bar.update(task, completed=done.tracks)
 
         try:
-            done, before = run.write(rows, _decider(artifact, layout, table, threads), restart, progress)
+            done, before = run.write(rows, _decider(artifact, layout, table, threads), restart, progress, force)
             bar.update(task, total=done.tracks)  # that of CSV was a guess
         except KeyboardInterrupt:
             note("Interrupted: the same command goes on where this one was.")
@@ -131,8 +132,6 @@ def _check_out(out: Path, form: OutFormat) -> None:
         raise OpsError(f"{out} is a folder; --out names the file to write.")
     if folder and out.exists() and not out.is_dir():
         raise OpsError(f"{out} is a file; --format challenge writes a folder, or one file where --out ends with .csv.")
-    if folder and out.is_dir() and any(out.iterdir()):
-        raise OpsError(f"{out} is not empty; --format challenge writes a new folder.")
 
 
 def _format(form: OutFormat, out: Path, layout: "Layout", model: str, thresholds: str) -> "Format":

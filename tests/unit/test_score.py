@@ -84,7 +84,9 @@ def test_parquet_has_every_track_in_order(run, dataset, tmp_path, version, suffi
         path.unlink()
     out = tmp_path / "decisions.parquet"
     out.write_text("what was there before")
-    code, told, _ = run("--out", out, "--json", data=data)
+    refused(run("--out", out, data=data), "decisions.parquet is there already: choose another --out, or say --force")
+    assert out.read_text() == "what was there before" and beside(out) == ["decisions.parquet"]
+    code, told, _ = run("--out", out, "--force", "--json", data=data)
     assert code == 0 and beside(out) == ["decisions.parquet"]
     rows = pq.read_table(out).to_pylist()
     assert [row["track_id"] for row in rows] == dataset.track_ids
@@ -183,7 +185,8 @@ KILLS = {
     "in a part of CSV": "patch(formats.pyarrow.csv, 'write_csv', 14, lambda table, path, *_: path.write_bytes(b'T-'))",
     "before a part counts": "patch(catalogue.Path, 'replace', 4, None)",
     "in the join": "patch(formats.pyarrow.parquet.ParquetWriter, 'write_table', 10 + 4, None)",
-    "before the rename": "patch(catalogue.Path, 'replace', 11, None)",
+    "before it says that it is joined": "patch(catalogue.Path, 'replace', 11, None)",
+    "before the rename": "patch(catalogue.Path, 'replace', 12, None)",
     "after the rename": "patch(catalogue.shutil, 'rmtree', 1, None)",
 }
 KILLED = """
