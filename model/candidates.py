@@ -18,11 +18,11 @@ from model.initialise import new_network
 from model.intervals import f1_intervals
 from model.network import NetworkConfig, Rescorer
 from model.objective import Objective
+from model.served import RULE, UPSTREAM
 from model.vocabulary import Vocabulary
 
 CHOICE_FOLDS = 4  # of the choice between candidates
 HALF = 0.5  # the rule to beat
-RULE, UPSTREAM = "upstream at 0.5", "upstream"
 NOISE = 1.0  # standard errors of the difference (of a bootstrap over artists) that a gain has to exceed
 
 

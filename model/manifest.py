@@ -93,6 +93,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
+def learnt_from(manifest: Mapping[str, Any], fingerprint: str) -> bool:
+    """Whether the model was trained on the data set of this fingerprint, so that it flatters there."""
+    data = manifest.get("data")
+    return isinstance(data, Mapping) and data.get("fingerprint") == fingerprint
+
+
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:
     """Every file present, of the stated size and checksum.
 

@@ -12,19 +12,22 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from model.alias_history import SET, Change, changes
+from model.durable import sync
 from model.errors import ModelError
 from model.manifest import MANIFEST, VERSION_PATTERN, check_version_name, read_bounded
 
 CHAMPION = "champion"  # the alias that starts a system whose Redis names no model
 ALIASES, HISTORY, LOCK = "aliases.json", "aliases-history.jsonl", ".aliases.lock"
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-NEAREST_SHOWN = 3
+PREFIX_MIN = 4  # characters of a version that may stand for it in a question
+NEAREST_SHOWN, NAMES_SHOWN = 3, 8
+ALIAS_LIKENESS, VERSION_LIKENESS = 0.6, 0.85  # of 1, from which on a name may have been meant
 NAME_SHOWN = 80  # characters of a name in a message; names come from outside
 ALIASES_BYTES_MAX = 2**20
 HISTORY_BYTES_MAX = 64 * 2**20
@@ -76,10 +79,27 @@ class Registry:
             return check_version_name(version)
         if name in aliases:
             raise ModelError(f"The alias {name!r} names {version[:NAME_SHOWN]!r}, which is not in {self.models_dir}.")
-        known = [alias for alias in aliases if ALIAS_PATTERN.fullmatch(alias)] + versions
-        nearest = difflib.get_close_matches(name, known, NEAREST_SHOWN, cutoff=0.4) or known[-NEAREST_SHOWN:]
-        hint = f"did you mean {', '.join(nearest)}?" if nearest else "there are none yet."
-        raise ModelError(f"There is no model {name!r} in {self.models_dir}; {hint}")
+        raise ModelError(f"There is no model {name!r} in {self.models_dir}; {_hint(name, aliases, versions)}")
+
+    def check_known_alias(self, alias: str) -> None:
+        """That there is such an alias, or was; the champion's is one before there is a champion.
+
+        Raises:
+            ModelError: otherwise, with the nearest ones.
+        """
+        self.check_alias(alias)
+        known = {CHAMPION, *self.aliases(), *(str(line.get("alias")) for line in self.history())}
+        if alias not in known:
+            raise ModelError(f"There is no alias {alias!r} in {self.models_dir}; {_hint(alias, known, ())}")
+
+    def check_folder(self) -> None:
+        """That there is a folder of models.
+
+        Raises:
+            ModelError: otherwise.
+        """
+        if not self.models_dir.is_dir():
+            raise ModelError(f"There is no folder {self.models_dir} (--models-dir, or TAGSTREAM_MODELS_DIR).")
 
     def path(self, name: str) -> Path:
         """The folder of a version or alias."""
@@ -198,13 +218,17 @@ class Registry:
         except BaseException:
             os.unlink(name)
             raise
-        sync_folder(self.models_dir)
+        sync(self.models_dir)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in it outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _hint(name: str, aliases: Iterable[str], versions: Sequence[str]) -> str:
+    """What a name that is none may have been meant for. All versions look alike: only a likely slip is one."""
+    named = sorted(alias for alias in aliases if ALIAS_PATTERN.fullmatch(alias))
+    nearest = difflib.get_close_matches(name, named, NEAREST_SHOWN, ALIAS_LIKENESS)
+    nearest += difflib.get_close_matches(name, versions, NEAREST_SHOWN, VERSION_LIKENESS)
+    nearest += [version for version in versions if len(name) >= PREFIX_MIN and version.startswith(name)]
+    if nearest:
+        return f"did you mean {', '.join(list(dict.fromkeys(nearest))[:NEAREST_SHOWN])}?"
+    there = [f"aliases: {', '.join(named[:NAMES_SHOWN])}"] if named else []
+    there += [f"versions: {len(versions)}, the newest {versions[-1]}"] if versions else []
+    return f"there are {'; '.join(there)}." if there else "there are none yet."

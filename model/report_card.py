@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.intervals import LEVEL
+from model.served import title
 from model.thresholds import NEVER_SEEN, OFF
 from model.training import Trained
 from model.vocabulary import CLASSES
@@ -75,11 +76,12 @@ def _level(what: str, figures: Mapping[str, Any]) -> Headline:
 def _facts(trained: Trained) -> list[tuple[str, str]]:
     figures, tags = trained.metrics, trained.curves.tags.values()
     off = sum(tag.threshold == OFF for tag in tags)
+    weights = sum(parameter.numel() for parameter in trained.network.parameters())
     certain = sum(tag.threshold == NEVER_SEEN for tag in tags)
     return [
         (
             "Network",
-            f"{trained.config.network.architecture}, {sum(p.numel() for p in trained.network.parameters()):,} weights",
+            f"{trained.config.network.architecture}, {weights:,} weights" if weights else "none",
         ),
         ("Vocabulary", trained.vocabulary.fingerprint),
         (
@@ -87,7 +89,7 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
             f"{trained.data['tracks']:,} tracks (data {trained.data['fingerprint'][:12]}), seed {trained.seed}, "
             f"{trained.seconds:.0f} s",
         ),
-        ("Served", f"{figures['served']}; chosen out of fold, where more has to be better beyond the noise"),
+        ("Served", f"{title(figures['served'])}; chosen out of fold, where more has to be better beyond the noise"),
         (
             "Thresholds",
             f"tuned for {figures['objective']} on out-of-fold scores, smoothing {figures['smoothing']:g}; "
@@ -99,15 +101,15 @@ def _facts(trained: Trained) -> list[tuple[str, str]]:
 
 def _tables(trained: Trained) -> list[Table]:
     figures = trained.metrics
-    fitted = [[name, f"{value:.4f}"] for name, value in figures["cross_fitted_weighted_f1"].items()]
+    fitted = [[title(name), f"{value:.4f}"] for name, value in figures["cross_fitted_weighted_f1"].items()]
     tables = [Table("What could be served, thresholds for F1 fitted on other artists:", ("", "weighted F1"), fitted)]
     columns = {"out of fold": figures["out_of_fold"]}
-    title = "Figures out of fold:"
+    heading = "Figures out of fold:"
     if "valid" in figures:
         columns |= {"reported split": figures["valid"], "0.5 rule there": figures["valid_benchmark"]}
-        title = f"Figures out of fold, and on {figures['valid']['tracks']:,} tracks that chose nothing:"
+        heading = f"Figures out of fold, and on {figures['valid']['tracks']:,} tracks that chose nothing:"
     rows = [[name, *(f"{column[name]:.4f}" for column in columns.values())] for name in FIGURES]
-    return [*tables, Table(title, ("", *columns), rows)]
+    return [*tables, Table(heading, ("", *columns), rows)]
 
 
 def _limits(trained: Trained) -> list[str]:

@@ -12,6 +12,7 @@ from model.curves import TagFigures
 from model.evidence import Example
 from model.intervals import LEVEL
 from model.report_card import Card
+from model.served import title
 from model.thresholds import OFF
 from model.training import Trained
 from model.vocabulary import CLASSES
@@ -86,7 +87,7 @@ def _card(card: Card) -> str:
 
 def _learning(trained: Trained) -> str:
     if not trained.fits:
-        return "<p>No network was trained: the upstream is served with thresholds of its own.</p>"
+        return f"<p>No network was trained; served: {title(trained.metrics['served'])}.</p>"
     text = "Dashed: training, with whatever is mixed in there; solid: tracks of other artists; the dot: the epoch kept."
     return _figure(pictures.learning_curves(trained.fits), text)
 

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from model import artifact, thresholds, training
+from model import artifact, served, thresholds, training
 from model import config as configs
 from model.candidates import candidate
 from model.config import TrainingConfig
@@ -100,8 +100,8 @@ def all_systems(ours: TrainingConfig, dissected: TrainingConfig) -> list[System]
     study = configs.CONFIGS["study"]
     study_plain = replace(study, network=replace(study.network, reservoir_units=0, reservoir_across_units=0))
     systems = [
-        System(RULE, "0.5 rule", None, random=False),
-        System("thresholds", "per-tag thresholds on upstream", _alone(configs.CONFIGS["upstream"])),
+        System(RULE, served.title(served.RULE), None, random=False),
+        System("thresholds", served.title(served.UPSTREAM), _alone(configs.CONFIGS["upstream"])),
         System("forest", "random forest", ForestConfig()),
         System("linear", "linear re-scorer", _alone(configs.CONFIGS["linear"])),
         System(

@@ -4,13 +4,15 @@ The champion is the model that Redis names, and where Redis names none the one o
 contest of two models and the desk that writes to Redis; the writing itself is `ThresholdsAdmin`'s.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from model.alias_history import ROLLBACK, named_before
 from model.contest import Contest, by_data, by_manifests
 from model.dataset import Dataset
 from model.errors import ModelError
-from model.manifest import read_manifest
+from model.manifest import learnt_from, read_manifest
 from model.registry import CHAMPION, Registry
 from ops.errors import OpsError
 from ops.thresholds_admin import ThresholdsAdmin, Written
@@ -27,13 +29,19 @@ class Weighed:
 
 
 def weigh(
-    admin: ThresholdsAdmin, registry: Registry, name: str, dataset: Dataset | None = None, data_name: str = ""
+    admin: ThresholdsAdmin,
+    registry: Registry,
+    name: str,
+    dataset: Dataset | None = None,
+    data_name: str = "",
+    *,
+    flattery_allowed: bool = False,
 ) -> Weighed:
     """The model `name` against the champion: by their manifests, or measured on `dataset`.
 
     Raises:
         ModelError: for an unknown or damaged model.
-        OpsError: where Redis is away.
+        OpsError: where Redis is away, or one of them learnt from the dataset and `flattery` is not `_allowed`.
     """
     model = registry.resolve(name)
     champion = admin.named_model() or registry.aliases().get(CHAMPION, "")
@@ -49,11 +57,23 @@ def weigh(
     if dataset is None:
         contest = by_manifests(theirs, mine)
         return Weighed(model, champion, contest, "" if contest else "they carry no figures of the same data (--data)")
+    if not flattery_allowed:
+        _refuse_flattery({model: mine, champion: theirs}, dataset, data_name)
     try:
         loaded = registry.load(champion)
     except ModelError as error:  # a damaged champion must stand in nobody's way
         return Weighed(model, champion, None, str(error).rstrip("."))
     return Weighed(model, champion, by_data(loaded, registry.load(model), dataset, data_name))
+
+
+def _refuse_flattery(manifests: Mapping[str, Mapping[str, Any]], dataset: Dataset, data_name: str) -> None:
+    fingerprint = dataset.fingerprint()
+    for version, manifest in manifests.items():
+        if learnt_from(manifest, fingerprint):
+            raise OpsError(
+                f"{data_name} is what {version} was trained on, so it flatters: give --data that neither has seen, or "
+                "none, and they are compared by what they carry."
+            )
 
 
 def promote(admin: ThresholdsAdmin, weighed: Weighed, why: str, *, force: bool = False) -> Written:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,7 +22,7 @@ from model.manifest import read_manifest
 from model.registry import CHAMPION, Registry
 from model.vocabulary import Vocabulary
 from ops.errors import OpsError
-from streamer.adapters.redis_client import REDIS_FAILURES, connection_options, redis_error
+from streamer.adapters.redis_client import REDIS_FAILURES, RedisRefuses, connection_options, redis_error
 from streamer.adapters.redis_keys import Keys
 from streamer.core.thresholds import BadThreshold, ThresholdTable
 from streamer.settings import Settings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from model.artifact import Artifact
 
 SOCKET_TIMEOUT_S = 3.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1", None)
 OBEYED_POLL_S = 0.01
 HISTORY_MAX_ENTRIES = 100_000
 
@@ -73,7 +75,14 @@ def telling_redis_errors(settings: Settings):
     except WatchError:
         raise OpsError("somebody else changed the thresholds at the same moment: look again and repeat.") from None
     except REDIS_FAILURES as error:
-        raise OpsError(str(redis_error(settings, error))) from None
+        raise OpsError(f"{redis_error(settings, error)}{_how_to_get_one(settings, error)}") from None
+
+
+def _how_to_get_one(settings: Settings, error: Exception) -> str:
+    """Where none answers on this machine, who tries things out has none running."""
+    here = urlsplit(settings.redis_url.get_secret_value()).hostname in LOOPBACK
+    refused = isinstance(redis_error(settings, error), RedisRefuses)
+    return ' To try it: `eval "$(tagstream local up)"` starts one.' if here and not refused else ""
 
 
 class ThresholdsAdmin:

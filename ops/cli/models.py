@@ -37,8 +37,10 @@ def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
     """All models, oldest first, with their aliases."""
     from model.errors import ModelError
     from model.manifest import read_manifest
+    from model.served import title
 
     registry = open_registry(models_dir)
+    registry.check_folder()
     aliases = registry.aliases()
     models = []
     for version in registry.versions():
@@ -55,6 +57,7 @@ def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
                 "model": version,
                 "aliases": names,
                 "architecture": manifest["network"]["architecture"],
+                "served": figures.get("served") or manifest["network"]["architecture"],
                 "vocabulary": manifest["fingerprint"],
                 "weighted_f1": measured.get("weighted_f1"),
             }
@@ -66,13 +69,13 @@ def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
         [
             entry["model"],
             ", ".join(entry["aliases"]),
-            entry.get("architecture", "damaged"),
+            title(entry["served"]) if "served" in entry else "damaged",
             entry.get("vocabulary", ""),
             "" if entry.get("weighted_f1") is None else f"{entry['weighted_f1']:.4f}",
         ]
         for entry in models
     ]
-    print_table(f"{len(rows)} models", ["model", "aliases", "network", "vocabulary", "weighted F1"], rows)
+    print_table(f"{len(rows)} models", ["model", "aliases", "serves", "vocabulary", "weighted F1"], rows)
 
 
 @app.command("show", epilog="Example: tagstream models show champion --vocabulary")
@@ -147,7 +150,8 @@ def history(
     from model import alias_history
 
     registry = open_registry(models_dir)
-    registry.check_alias(alias)
+    registry.check_folder()
+    registry.check_known_alias(alias)
     changes = registry.changes(alias)
     periods = alias_history.periods(changes)
     if on is not None:
@@ -201,6 +205,8 @@ def promote(
     A model whose weighted F1 is worse than the champion's beyond the noise is refused. They are compared on what both
     were measured on: the same reported split, else out of fold on the same training data, or on --data.
 
+    Data that either of them learnt from says nothing, and is refused.
+
     Thresholds that were edited under this model before are kept.
     """
     from model.manifest import read_manifest
@@ -213,7 +219,7 @@ def promote(
     dataset = None
     if data is not None:
         dataset = load_for(Vocabulary.from_json(read_manifest(registry.path(model))["vocabulary"]), data)
-    weighed = promotion.weigh(admin, registry, model, dataset, str(data))
+    weighed = promotion.weigh(admin, registry, model, dataset, str(data), flattery_allowed=force)
     written = promotion.promote(admin, weighed, why, force=force)
     contest = weighed.contest
     if contest is not None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar, stdout_console
-from ops.cli.train import ModelsDir, open_registry, train_and_register
+from ops.cli.train import (
+    ModelsDir,
+    check_free_alias,
+    open_registry,
+    reported_figures,
+    tell_trained,
+    train_and_register,
+)
 from ops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -83,7 +90,7 @@ def _check(trials: int, train: bool, alias: str | None, registry: Any) -> None:
     if alias is not None:
         if not train:
             raise OpsError("--alias names the model that --train makes: give both.")
-        registry.check_alias(alias)
+        check_free_alias(registry, alias)
 
 
 def _run(opened: "Search", request: Any, workers: int) -> None:
@@ -147,14 +154,11 @@ def _train(
     from model import config as configs
 
     settings = configs.load(str(config))
-    version, trained, seconds = train_and_register(
-        data, None, settings, alias, models_dir, seed, "tagstream search --train"
-    )
-    figures = trained.metrics.get("valid", trained.metrics["out_of_fold"])
+    version, trained = train_and_register(data, None, settings, alias, models_dir, seed, "tagstream search --train")
     if not json:
-        note(f"weighted F1 {figures['weighted_f1']:.4f}, served: {trained.metrics['served']}, {seconds:.0f} s")
-        stdout_console.print(version, markup=False)
-    return {"model": version, "weighted_f1": figures["weighted_f1"], "served": trained.metrics["served"]}
+        tell_trained(version, trained, settings)
+    weighted_f1 = reported_figures(trained)["weighted_f1"]
+    return {"model": version, "weighted_f1": weighted_f1, "served": trained.metrics["served"]}
 
 
 def _show(opened: "Search", found: dict[str, Any]) -> None:

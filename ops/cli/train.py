@@ -1,6 +1,5 @@
 """`tagstream train` and `tagstream evaluate`: a data set in, a model out; a model in, its figures out."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar, stdout_console
+from ops.cli.output import JsonFlag, count_from, emit_json, note, print_table, progress_bar, stdout_console
 from ops.cli.produce import choose_split
 from ops.errors import OpsError
 
 if TYPE_CHECKING:
     from model.config import TrainingConfig
     from model.dataset import Dataset
+    from model.registry import Registry
     from model.training import Trained
     from model.workfolder import WorkFolder
 
-TRAIN_EPILOG = "Example: tagstream train --data data/jamendo-hot --config default --alias champion"
+TRAIN_EPILOG = "Example: tagstream train --data data/jamendo-hot --config default --alias challenger"
 EVALUATE_EPILOG = "Example: tagstream evaluate --model champion --data data/jamendo-hot/val"
 INTERRUPTED = 130  # exit code, as shells give for Ctrl-C
 FIGURES = ("weighted_f1", "micro_f1", "macro_f1", "bce", "accuracy", "ece")
@@ -41,7 +41,7 @@ def train(
             "positive and of a miss); with ,floor:0.1 a tag whose F1 is lower is off. Default: as the config says."
         ),
     ] = None,
-    alias: Annotated[str | None, typer.Option(help="Point this alias, such as champion, at the new model.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Point this alias, such as challenger, at the new model.")] = None,
     models_dir: ModelsDir = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same gives the same model on this machine.")] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
@@ -58,19 +58,14 @@ def train(
     settings = configs.load(config)
     if objective is not None:
         settings = replace(settings, objective=Objective.parse(objective))
-    version, trained, seconds = train_and_register(
+    version, trained = train_and_register(
         data, valid, settings, alias, models_dir, seed, "tagstream train", device=device, restart=restart
     )
-
-    figures = trained.metrics.get("valid", trained.metrics["out_of_fold"])
     if json:
-        emit_json({"model": version, "weighted_f1": figures["weighted_f1"], "seconds": round(seconds, 1)})
+        weighted_f1 = reported_figures(trained)["weighted_f1"]
+        emit_json({"model": version, "weighted_f1": weighted_f1, "seconds": round(trained.seconds, 1)})
         return
-    where = f"on {data.name} held out" if "valid" in trained.metrics else "out of fold"
-    note(f"weighted F1 {figures['weighted_f1']:.4f} {where}, served: {trained.metrics['served']}, {seconds:.0f} s")
-    if trained.network.config.architecture != settings.network.architecture:
-        note("Out of fold nothing more was better than that beyond the noise, so the upstream is what is served.")
-    stdout_console.print(version, markup=False)
+    tell_trained(version, trained, settings)
 
 
 def train_and_register(
@@ -84,8 +79,8 @@ def train_and_register(
     *,
     device: str = "auto",
     restart: bool = False,
-) -> tuple[str, "Trained", float]:
-    """Train, save, and point the alias at it; returns version, model and seconds.
+) -> tuple[str, "Trained"]:
+    """Train, save, and point the alias at it; returns version and model.
 
     Goes on where the same training was broken off, unless it is to `restart`.
     """
@@ -95,20 +90,24 @@ def train_and_register(
 
     registry = open_registry(models_dir)
     if alias is not None:
-        registry.check_alias(alias)
+        check_free_alias(registry, alias)
     chosen = devices.choose(device)
     splits = load_splits(data)
     reported = load(valid) if valid is not None else splits.get("val")
     if reported is not None and reported.labels is None:
         raise OpsError(f"{valid or data / 'val'} has no labels to report on.")
 
-    started = time.perf_counter()
     facts = training.facts(splits["train"], settings, seed, chosen)
     with workfolder.open_folder(registry.models_dir, facts, restart) as work, _told_how_to_go_on(work):
+        before_s = work.clock().before_s
         if work.parts():
-            note(f"Going on where this training was broken off (kept in {work.path}; --restart discards it).")
+            note(
+                f"Going on where this training was broken off after {before_s:.0f} s (kept in {work.path}; --restart "
+                "discards it)."
+            )
         with progress_bar() as bar:
             task = bar.add_task("preparing", total=None)
+            count_from(bar, task, before_s)
             trained = training.train(
                 splits["train"],
                 reported,
@@ -122,7 +121,52 @@ def train_and_register(
         work.delete()
     if alias is not None:
         registry.set_alias(alias, version, who=_who(), why=f"{command} --alias")
-    return version, trained, time.perf_counter() - started
+    return version, trained
+
+
+def check_free_alias(registry: "Registry", alias: str) -> None:
+    """That a training may point this alias at what it makes, before it takes its time.
+
+    Raises:
+        OpsError: for the champion's: workers, and the way back, go by what `models promote` has weighed and written.
+        ModelError: for what is no alias.
+    """
+    from model.registry import CHAMPION
+
+    registry.check_alias(alias)
+    if alias == CHAMPION:
+        raise OpsError(
+            f"A training does not name the {CHAMPION}: train without --alias, or with another, then `tagstream models "
+            "promote VERSION` compares the new model with the present one and makes it the one that workers obey."
+        )
+
+
+def tell_trained(version: str, trained: "Trained", settings: "TrainingConfig") -> None:
+    """What a training came to: its figures and how to go on on stderr, the version on stdout."""
+    from model.served import title
+
+    where = "on the reported split" if "valid" in trained.metrics else "out of fold"
+    weighted_f1, served = reported_figures(trained)["weighted_f1"], title(trained.metrics["served"])
+    note(f"weighted F1 {weighted_f1:.4f} {where}, served: {served}, {trained.seconds:.0f} s")
+    if trained.network.config.architecture != settings.network.architecture:
+        note(_why_no_network(trained))
+    note(f"`tagstream models promote {version}` makes it the one that workers obey.")
+    stdout_console.print(version, markup=False)
+
+
+def _why_no_network(trained: "Trained") -> str:
+    from model.training import FEWEST_TRACKS
+
+    if trained.fits:
+        return "Out of fold the network was no better than that beyond the noise, so it is not served."
+    if trained.data["tracks"] < FEWEST_TRACKS:
+        return f"A network takes {FEWEST_TRACKS} tracks to learn from; there are {trained.data['tracks']}."
+    return "No track has a label, so there is nothing to learn."
+
+
+def reported_figures(trained: "Trained") -> dict[str, Any]:
+    """Those of the reported split, or out of fold where there is none."""
+    return trained.metrics.get("valid", trained.metrics["out_of_fold"])
 
 
 @contextmanager
@@ -150,6 +194,7 @@ def evaluate(
 ) -> None:
     """Measure a model with its tuned thresholds, beside the 0.5 rule on the upstream."""
     from model import metrics
+    from model.manifest import learnt_from
     from model.training import benchmark
 
     artifact = open_registry(models_dir).load(model)
@@ -161,7 +206,7 @@ def evaluate(
         emit_json({**_chosen(found), "benchmark": _chosen(rule)})
         return
     rows = [[name, found[name], rule[name]] for name in FIGURES]
-    if dataset.fingerprint() == artifact.manifest.get("data", {}).get("fingerprint"):
+    if learnt_from(artifact.manifest, dataset.fingerprint()):
         note("This is what the model was trained on, so it flatters; out of fold: `tagstream models show`.")
     print_table(
         f"{artifact.version} on {len(dataset):,} tracks of {choose_split(data, None)}",

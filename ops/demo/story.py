@@ -17,6 +17,7 @@ from rich.console import Console
 from model import artifact, config, synthetic, training
 from model.dataset import Dataset, load_splits
 from model.registry import Registry
+from model.served import title
 from ops.cli.output import progress_bar
 from ops.demo.malformed import malformed_events
 from ops.demo.observer import Observed, Observer, group_lag
@@ -108,7 +109,7 @@ class Demo:
                 progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             )
         version = artifact.save(trained, models_dir)
-        self.tell(f"model {version} (serves: {trained.metrics['served']}), trained in {trained.seconds:.0f} s")
+        self.tell(f"model {version}, trained in {trained.seconds:.0f} s, serves: {title(trained.metrics['served'])}")
         return version
 
     def start_workers(self, settings: Settings) -> None:

@@ -91,6 +91,8 @@ SENTENCES = {  # a command line, perhaps after a variable: what is said
     "tail --no-follow": NO_BROKER,
     "produce --file events.jsonl": NO_BROKER,
     "thresholds show": "Redis",
+    "models promote champion": r"Redis at 127\.0\.0\.1:\d+ .*`eval .*tagstream local up.*` starts one",
+    "models rollback": r"Redis at 127\.0\.0\.1:\d+ .*`eval .*tagstream local up.*` starts one",
     "models verify 20200101T000000Z-00000000": "no model '20200101T000000Z-00000000'",
     "score --model nonsense --data data --out x.parquet": "no model 'nonsense'",
     "data describe empty": "empty",

@@ -199,6 +199,30 @@ def test_models_without_common_figures_are_measured_on_data(empty_desk: Stream, 
     assert code == 0 and "is truncated" in " ".join(err.split()), "a damaged champion stands in nobody's way"
 
 
+@pytest.mark.parametrize("learnt", ["good", "other"])
+def test_data_that_one_of_them_learnt_from_is_refused(empty_desk: Stream, run: Run, tmp_path, learnt: str):
+    dataset = make_dataset(50)
+    data = write_dataset(tmp_path / "data", dataset)
+    network, golden = artifact.fixed_network(SMALL, "upstream"), dataset.probabilities[:4]
+    made = {
+        name: artifact.write(
+            network,
+            SMALL,
+            dict.fromkeys(SMALL.tags, threshold),
+            empty_desk.models_dir,
+            golden_inputs=golden,
+            about={"data": {"fingerprint": dataset.fingerprint() if name == learnt else "another"}},
+        )
+        for name, threshold in (("good", 0.5), ("other", 0.6))
+    }
+    assert run("promote", made["good"], "--no-wait")[0] == 0
+    code, out, err = run("promote", made["other"], "--data", data, "--no-wait")
+    assert code == 1 and out == "" and f"{data} is what {made[learnt]} was trained on" in err
+    assert state(empty_desk) == (made["good"], made["good"])
+    code, _, err = run("promote", made["other"], "--data", data, "--force", "--why", "a trial", "--no-wait")
+    assert code == 0 and state(empty_desk) == (made["other"], made["other"])
+
+
 def test_of_two_who_promote_at_once_one_is_told_or_both_agree(desk: Stream, artefacts: Artefacts):
     """Redis and the alias never end up with different models; who weighed against a champion that is gone is told."""
     admins = [ThresholdsAdmin(desk.settings, name) for name in ("ann", "bob")]

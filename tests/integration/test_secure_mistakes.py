@@ -129,6 +129,6 @@ def test_the_trainer_needs_neither_kafka_nor_redis(ports, command: Command, tmp_
     settings |= {"kafka_bootstrap": f"{HOST}:{ports['scram'].port}"}
     settings |= {"redis_url": f"rediss://trainer:x@{HOST}:{ports['redis'].port}/0"}
     before = {name: front.came for name, front in ports.items()}
-    ended = command(settings, "train", "--data", tmp_path / "data", "--config", quick, "--alias", "champion")
+    ended = command(settings, "train", "--data", tmp_path / "data", "--config", quick, "--alias", "challenger")
     assert ended.code == 0 and "Traceback" not in ended.err, ended
     assert {name: front.came for name, front in ports.items()} == before

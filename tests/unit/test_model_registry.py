@@ -52,9 +52,18 @@ def test_aliases_set_at_once_all_survive(registry):
 
 
 def test_unknown_models_get_the_nearest_names(registry):
-    registry.set_alias("champion", registry.versions()[0], "ann", "")
-    with pytest.raises(ModelError, match="did you mean champion"):
-        registry.resolve("champoin")
+    first, second = registry.versions()
+    registry.set_alias("champion", first, "ann", "")
+    for slip, meant in (
+        ("champoin", "champion"),
+        (first[:-1] + ("0" if first[-1] != "0" else "1"), first),
+        (second[:-3], second),
+    ):
+        with pytest.raises(ModelError, match=f"did you mean .*{meant}"):
+            registry.resolve(slip)
+    for other in ("challenger", "20200101T000000Z-00000000", "x"):  # nothing of the kind was meant
+        with pytest.raises(ModelError, match=f"there are aliases: champion; versions: 2, the newest {second}"):
+            registry.resolve(other)
     with pytest.raises(ModelError, match="there are none yet"):
         Registry(registry.models_dir / "nowhere").resolve("champion")
 

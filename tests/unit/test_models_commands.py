@@ -76,7 +76,8 @@ def test_history_says_who_named_what_and_what_never_took_effect(run, registry):
     assert [change["took_effect"] for change in json.loads(out)["changes"]] == [True, False]
     code, out, _ = run("history", "--alias", "challenger", "--json")
     assert code == 0 and [period["why"] for period in json.loads(out)["periods"]] == ["to compare"]
-    assert run("history", "--alias", "nobody")[1] == "nobody named no version\n"
+    code, out, err = run("history", "--alias", "chmpion")
+    assert code == 1 and out == "" and "no alias 'chmpion'" in err and "did you mean champion?" in err
     code, out, err = run("history", "--alias", "../x")
     assert code == 1 and "is not an alias" in err and out == ""
 
