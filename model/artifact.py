@@ -96,7 +96,7 @@ def save(trained: Trained, models_dir: Path | str) -> str:
             "training": describe_config(trained.config),
             "data": trained.data,
             "seeds": {"seed": trained.seed, **trained.machine},
-            "seconds": round(trained.seconds, 1),
+            "seconds": trained.seconds,
         },
         extra_files=report.files(trained),
     )

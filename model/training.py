@@ -130,7 +130,7 @@ def _train(fitter: Fitter, valid: Dataset | None, clock: Clock) -> Trained:
         data={"fingerprint": out_of_fold["fingerprint"], "tracks": len(dataset)},
         seed=seed,
         machine={"device": fitter.device.type, "threads": torch.get_num_threads()},
-        seconds=clock.read()[0],
+        seconds=round(clock.read()[0], 1),
     )
 
 

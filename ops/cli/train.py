@@ -63,7 +63,7 @@ def train(
     )
     if json:
         weighted_f1 = reported_figures(trained)["weighted_f1"]
-        emit_json({"model": version, "weighted_f1": weighted_f1, "seconds": round(trained.seconds, 1)})
+        emit_json({"model": version, "weighted_f1": weighted_f1, "seconds": trained.seconds})
         return
     tell_trained(version, trained, settings)
 
