@@ -15,6 +15,7 @@ from ops.cli import (
     data,
     deadletter,
     demo,
+    doctor,
     local,
     models,
     produce,
@@ -50,6 +51,7 @@ app.add_typer(data.app, name="data")
 app.command("train", epilog=train.TRAIN_EPILOG)(train.train)
 app.command("evaluate", epilog=train.EVALUATE_EPILOG)(train.evaluate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("search", epilog=search.EPILOG)(search.search)
 app.command("score", epilog=score.EPILOG)(score.score)
 app.add_typer(models.app, name="models")

@@ -4,6 +4,7 @@ The same list is the table of docs/security.md. A right is taken from a principa
 """
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_with_these_rights_everything_works(desk: Desk, command: Command):
     for line in [*lines, "deadletter replay --yes", "models promote champion --no-wait", "thresholds show"]:
         ended = command(ops, *line.split())
         assert ended.code == 0 and "not allow" not in ended.err, (line, ended)
+
+
+def test_the_doctor_sees_what_a_worker_may(desk: Desk, without, command: Command):
+    settings = desk.settings("worker", "scram")
+    well = json.loads(command(settings, "doctor", "--json").out)
+    assert well["ok"], well
+    right = without("worker", desk.rights["worker"][0])
+    ill = json.loads(command(settings, "doctor", "--json").out)
+    (told,) = [finding for finding in ill["findings"] if finding["state"] == "fail"]
+    assert told["check"] == "kafka rights" and right in told["what"] and "docs/security.md" in told["remedy"]
 
 
 @pytest.mark.parametrize("at", rows("worker"))
