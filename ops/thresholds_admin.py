@@ -4,6 +4,7 @@ Every write carries who and why into the history, and starts from the version it
 at once one is told. Workers are not asked; their heartbeats say when they obey.
 """
 
+import difflib
 import getpass
 import time
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ SOCKET_TIMEOUT_S = 3.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1", None)
 OBEYED_POLL_S = 0.01
 HISTORY_MAX_ENTRIES = 100_000
+NAME_CHARACTERS = 60  # of a tag that is none, in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,18 @@ class Live:
     table: ThresholdTable
     raw: Mapping[str, str]  # the live hash as it was read
     refusal: str  # why workers refuse that hash; empty where they do not
+
+    def number_of(self, tag: str) -> int:
+        """Where a tag stands in the vocabulary.
+
+        Raises:
+            OpsError: it does not, with the nearest names.
+        """
+        if tag in self.vocabulary.tags:
+            return self.vocabulary.tags.index(tag)
+        near = difflib.get_close_matches(tag[:NAME_CHARACTERS], self.vocabulary.tags, 3, cutoff=0.3)
+        nearest = f"; the nearest: {', '.join(near)}" if near else ""
+        raise OpsError(f"no tag {tag[:NAME_CHARACTERS]!r} in the vocabulary of {self.model}{nearest}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,8 @@ class ThresholdsAdmin:
         self._registry = Registry(settings.models_dir)
         self._who = who or getpass.getuser()
 
-    def _telling(self):
+    def telling(self):
+        """A block in which Redis's own errors become one sentence."""
         return telling_redis_errors(self._settings)
 
     def active_model(self) -> str:
@@ -111,7 +126,7 @@ class ThresholdsAdmin:
 
     def named_model(self) -> str:
         """The model that Redis names; empty where it names none."""
-        with self._telling():
+        with self.telling():
             return str(self.redis.get(self.keys.model) or "")
 
     def _active_here(self) -> str:
@@ -133,7 +148,7 @@ class ThresholdsAdmin:
         model = self._registry.resolve(model) if model else self._active_here()
         manifest = read_manifest(self._registry.path(model))
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
-        with self._telling():
+        with self.telling():
             raw = self.redis.hgetall(self.keys.live(model))
         if not raw:
             raise OpsError(f"Redis holds no thresholds of {model}: run `tagstream models promote {model}`.")
@@ -159,32 +174,49 @@ class ThresholdsAdmin:
                 continue
         return ThresholdTable.build(vocabulary.tags, valid, tuned), refusal
 
-    def change(self, live: Live, values: Mapping[str, str], why: str) -> Written:
-        """Set some tags, starting from the table that `live` shows.
+    def stage(self, live: Live, values: Mapping[str, str], *, whole: bool = False) -> ThresholdTable:
+        """The table that these values would make of the live one, or with `whole` by themselves; nothing is written.
+
+        Raises:
+            BadThreshold: an unknown tag or an invalid value among `values`.
+            OpsError: the live hash holds what workers refuse, and `values` do not mend it.
+        """
+        below = {} if whole else live.raw
+        try:
+            return ThresholdTable.build(live.vocabulary.tags, {**below, **values}, live.tuned)
+        except BadThreshold as error:
+            if error.tag in values:
+                raise
+            raise OpsError(
+                f"Redis holds what workers refuse, in {self.keys.live(live.model)}, field {error.tag!r}: {error}. "
+                "Take the field out (HDEL), or give the tag a valid value in the same command."
+            ) from None
+
+    def change(
+        self, live: Live, values: Mapping[str, str], why: str, *, action: str = "set", whole: bool = False
+    ) -> Written:
+        """Set some tags, or with `whole` replace the hash, starting from the table that `live` shows.
+
+        A change that changes nothing is not written: its version after is the one before.
 
         Raises:
             BadThreshold: an unknown tag or an invalid value; nothing is written.
             OpsError: the table has changed since it was read, or Redis is away.
         """
         key = self.keys.live(live.model)
-        try:
-            table = ThresholdTable.build(live.vocabulary.tags, {**live.raw, **values}, live.tuned)
-        except BadThreshold as error:
-            if error.tag in values:
-                raise
-            raise OpsError(
-                f"Redis holds what workers refuse, in {key}, field {error.tag!r}: {error}. "
-                "Take the field out (HDEL), or give the tag a valid value in the same command."
-            ) from None
-        written = {tag: text for tag, text in table.as_hash().items() if tag in values}
-        with self._telling(), self.redis.pipeline() as transaction:
-            transaction.watch(key)
-            if transaction.hgetall(key) != live.raw:
-                raise WatchError
-            transaction.multi()
-            transaction.hset(key, mapping=dict(written))
-            self._enter(transaction, live.model, table, "set", why, live.table.version)
-            transaction.execute()
+        table = self.stage(live, values, whole=whole)
+        written = {tag: text for tag, text in table.as_hash().items() if whole or tag in values}
+        if table.version != live.table.version or live.refusal:
+            with self.telling(), self.redis.pipeline() as transaction:
+                transaction.watch(key)
+                if transaction.hgetall(key) != live.raw:
+                    raise WatchError
+                transaction.multi()
+                if whole:
+                    transaction.delete(key)
+                transaction.hset(key, mapping=written)
+                self._enter(transaction, live.model, table, action, why, live.table.version)
+                transaction.execute()
         return Written(live.model, live.table.version, table.version, time.time() * 1000)
 
     def promote(self, name: str, why: str, *, action: str = "promote", instead_of: str | None = None) -> Written:
@@ -218,7 +250,7 @@ class ThresholdsAdmin:
         """Table, history and `tagstream:model` in one transaction; the model before, and the table in effect."""
         model = artifact.version
         key = self.keys.live(model)
-        with self._telling(), self.redis.pipeline() as transaction:
+        with self.telling(), self.redis.pipeline() as transaction:
             transaction.watch(key, self.keys.model)
             before = transaction.get(self.keys.model) or ""
             if instead_of is not None and before not in ("", instead_of):
@@ -257,23 +289,25 @@ class ThresholdsAdmin:
     def workers(self) -> dict[str, dict[str, str]]:
         """The heartbeats of live workers, by name."""
         prefix = self.keys.worker("")
-        with self._telling():
+        with self.telling():
             names = sorted(self.redis.scan_iter(self.keys.workers, count=1000))
             beats = {name[len(prefix) :]: self.redis.hgetall(name) for name in names}
         return {name: beat for name, beat in beats.items() if beat}
 
-    def wait_obeyed(self, written: Written, timeout_s: float) -> dict[str, float | None]:
+    def wait_obeyed(self, written: Written, timeout_s: float, *, others: bool = True) -> dict[str, float | None]:
         """Milliseconds from the write until each live worker decided by it; None where it has not in time.
 
-        A worker that dies meanwhile leaves the list with its heartbeat; clocks are taken to agree.
+        A worker that dies meanwhile leaves the list with its heartbeat; clocks are taken to agree. Without `others`
+        only those count that serve this model: to another model's workers its thresholds are nothing.
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
             obeyed: dict[str, float | None] = {}
             for name, beat in self.workers().items():
-                done = beat.get("model") == written.model and beat.get("thresholds") == written.after
-                took_ms = float(beat.get("obeyed_at_ms", 0)) - written.at_ms
-                obeyed[name] = max(0.0, took_ms) if done else None
+                mine = beat.get("model") == written.model
+                if mine or others:
+                    took_ms = float(beat.get("obeyed_at_ms", 0)) - written.at_ms
+                    obeyed[name] = max(0.0, took_ms) if mine and beat.get("thresholds") == written.after else None
             if all(took is not None for took in obeyed.values()) or time.monotonic() >= deadline_s:
                 return obeyed
             time.sleep(OBEYED_POLL_S)

@@ -1,16 +1,31 @@
-"""`tagstream thresholds`: see what is decided by, and change it while the stream runs."""
+"""`tagstream thresholds`: see what is decided by, foresee a change, make it while the stream runs, take it back."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console, tell_obeyed
-from ops.errors import OpsError
+from ops.cli import thresholds_files, thresholds_history, thresholds_preview
+from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console
+from ops.cli.thresholds_values import parse_changes
+from ops.cli.thresholds_window import LastOption, SinceOption, window_of
+from ops.cli.thresholds_write import (
+    FromOption,
+    ModelOption,
+    NoWaitOption,
+    TimeoutOption,
+    WhyOption,
+    changes_of,
+    open_admin,
+    refuse_stale,
+    tell_written,
+)
 from streamer.core.thresholds import threshold_text
 
-app = typer.Typer(help="Thresholds: what a tag's score must reach. Changes are live at once.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from ops.thresholds_admin import Live
+    from ops.thresholds_preview import Lately
 
-ModelOption = Annotated[str | None, typer.Option("--model", help="Version or alias (default: the active model).")]
+app = typer.Typer(help="Thresholds: what a tag's score must reach. Changes are live at once.", no_args_is_help=True)
 
 
 @app.command("show", epilog="Example: tagstream thresholds show jazz piano")
@@ -19,92 +34,78 @@ def show(
     *,
     model: ModelOption = None,
     changed: Annotated[bool, typer.Option("--changed", help="Only tags that differ from the tuned value.")] = False,
+    last: LastOption = None,
+    since: SinceOption = None,
+    no_scores: Annotated[bool, typer.Option("--no-scores", help="Only the table: read no retained scores.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """The live table beside the tuned one, and who decides by which version."""
-    admin = _admin()
+    """The live table beside the tuned one, what it has decided lately, and who decides by which version.
+
+    Near misses are tracks whose score is within a tenth below the threshold.
+    """
+    admin = open_admin()
     live = admin.live(model)
-    texts = live.table.as_hash()
-    rows = []
-    for class_name, names in ((c, live.vocabulary.classes[c]["tags"]) for c in live.vocabulary.classes):
-        for tag in names:
-            differs = texts[tag] != threshold_text(tag, live.tuned[tag])
-            if (not tags or tag in tags) and (differs or not changed):
-                rows.append({"class": class_name, "tag": tag, "tuned": live.tuned[tag], "live": texts[tag]})
-    unknown = sorted(set(tags or ()) - set(texts))
-    if unknown:
-        raise OpsError(
-            f"no tag {unknown[0]!r} in the vocabulary of {live.model}; the nearest: {_nearest(unknown[0], texts)}."
-        )
+    for tag in tags or ():
+        live.number_of(tag)
     workers = admin.workers()
+    window = None if no_scores else window_of(live, last, since)
+    tracks = window.tracks if window is not None else 0
+    found: dict[str, Lately] = {}
+    if window is not None:
+        from ops.thresholds_preview import lately
+
+        found = lately(window, live.table)
+    rows = [row for row in _rows(live, found, tracks) if not tags or row["tag"] in tags]
+    if changed:
+        rows = [row for row in rows if row["live"] != threshold_text(row["tag"], row["tuned"])]
     if json:
         by = {name: beat.get("thresholds", "") for name, beat in workers.items()}
         answer = {"model": live.model, "thresholds": live.table.version, "tags": rows, "workers": by}
-        emit_json({**answer, "refusal": live.refusal})
+        emit_json({**answer, "tracks": tracks, "refusal": live.refusal})
         return
     if live.refusal:
         note(f"{live.refusal}. Workers keep their last good table; what follows leaves the bad value out.")
+    tracks_word = f", decided of {tracks:,} tracks" if tracks else ""
+    stdout_console.print(f"model {live.model}, thresholds {live.table.version}{tracks_word}", markup=False)
+    for class_name in live.vocabulary.classes:
+        _print_class(class_name, [row for row in rows if row["class"] == class_name])
     if not rows:
         note("No tag differs from its tuned threshold.")
-    shown = [
-        [row["class"], row["tag"], threshold_text(row["tag"], row["tuned"]), row["live"], _difference(row)]
-        for row in rows
-    ]
-    title = f"model {live.model}, thresholds {live.table.version}"
-    print_table(title, ["class", "tag", "tuned", "live", "difference"], shown)
     for name, beat in workers.items():
         stdout_console.print(f"worker {name} decides by {beat.get('thresholds', '?')}", markup=False)
 
 
-@app.command("set", epilog='Example: tagstream thresholds set jazz=0.35 live=off --why "too many covers"')
-def set_(
-    changes: Annotated[list[str], typer.Argument(help="TAG=VALUE: a number in [0, 1], or off.")],
-    *,
-    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
-    model: ModelOption = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the workers.")] = 10.0,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the workers.")] = False,
-    json: JsonFlag = False,
-) -> None:
-    """Change thresholds; waits until every live worker obeys and says how long each took."""
-    admin = _admin()
-    parsed = [_parse(change) for change in changes]
-    values = dict(parsed)
-    if len(values) < len(parsed):
-        raise OpsError("a tag is named twice.")
-    live = admin.live(model)
-    before = live.table.as_hash()
-    written = admin.change(live, values, why)
-    active = admin.active_model() == written.model
-    obeyed = {} if no_wait or not active else admin.wait_obeyed(written, timeout)
-    late = [name for name, took_ms in obeyed.items() if took_ms is None]
-    if json:
-        emit_json({"model": written.model, "before": written.before, "thresholds": written.after, "obeyed_ms": obeyed})
-    else:
-        for tag, value in values.items():
-            stdout_console.print(f"{tag}: {before[tag]} -> {value}", markup=False)
-        stdout_console.print(f"thresholds {written.before} -> {written.after} of model {written.model}", markup=False)
-        tell_obeyed(obeyed, "obeys")
-        if not active:
-            note("This model is not the active one: no worker decides by it now.")
-        elif not obeyed and not no_wait:
-            note("No worker is running.")
-    if late:
-        raise OpsError(f"written, but not obeyed within {timeout:g} s by {', '.join(late)}.")
+def _rows(live: "Live", found: "dict[str, Lately]", tracks: int) -> list[dict[str, Any]]:
+    """Class by class, what is known of each tag."""
+    texts = live.table.as_hash()
+    rows = []
+    for class_name, lists in live.vocabulary.classes.items():
+        for tag in lists["tags"]:
+            seen = found.get(tag)
+            rows.append(
+                {
+                    "class": class_name,
+                    "tag": tag,
+                    "tuned": live.tuned[tag],
+                    "live": texts[tag],
+                    "decided": seen.decided if seen else None,
+                    "share": seen.decided / tracks if seen else None,
+                    "near_misses": seen.near_misses if seen else None,
+                }
+            )
+    return rows
 
 
-def _admin() -> Any:
-    from ops.thresholds_admin import ThresholdsAdmin
-    from streamer.settings import load_settings
-
-    return ThresholdsAdmin(load_settings())
-
-
-def _parse(change: str) -> tuple[str, str]:
-    tag, equals, value = change.rpartition("=")
-    if not equals or not tag:
-        raise OpsError(f"{change!r} is not TAG=VALUE, such as jazz=0.35 or live=off.")
-    return tag, value
+def _print_class(title: str, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    columns = ["tag", "tuned", "live", "difference"]
+    shown = [[row["tag"], threshold_text(row["tag"], row["tuned"]), row["live"], _difference(row)] for row in rows]
+    if rows[0]["share"] is not None:
+        columns += ["decided", "near misses"]
+        for cells, row in zip(shown, rows, strict=True):
+            cells += [f"{row['share']:.2%}", row["near_misses"]]
+    print_table(title, columns, shown)
 
 
 def _difference(row: dict[str, Any]) -> str:
@@ -114,7 +115,31 @@ def _difference(row: dict[str, Any]) -> str:
     return f"{delta:+.6f}" if delta else ""
 
 
-def _nearest(tag: str, known: dict[str, str]) -> str:
-    import difflib
+@app.command("set", epilog='Example: tagstream thresholds set jazz=0.35 live=off --why "too many covers"')
+def set_(
+    changes: Annotated[list[str], typer.Argument(help="TAG=VALUE: a number in [0, 1], or off.")],
+    *,
+    why: WhyOption = "",
+    model: ModelOption = None,
+    from_: FromOption = None,
+    timeout: TimeoutOption = 10.0,
+    no_wait: NoWaitOption = False,
+    json: JsonFlag = False,
+) -> None:
+    """Change thresholds, all at once; waits until every live worker of the model obeys, and says how long each took."""
+    values = parse_changes(changes)
+    admin = open_admin()
+    live = admin.live(model)
+    refuse_stale(live, from_)
+    made = changes_of(live, admin.stage(live, values).as_hash())
+    written = admin.change(live, values, why)
+    tell_written(admin, written, made, timeout_s=timeout, no_wait=no_wait, json=json)
 
-    return ", ".join(difflib.get_close_matches(tag, known, 3, cutoff=0.3)) or "none"
+
+app.command("apply", epilog=thresholds_files.APPLY_EPILOG)(thresholds_files.apply)
+app.command("export", epilog=thresholds_files.EXPORT_EPILOG)(thresholds_files.export)
+app.command("diff", epilog=thresholds_history.DIFF_EPILOG)(thresholds_history.diff)
+app.command("preview", epilog=thresholds_preview.PREVIEW_EPILOG)(thresholds_preview.preview)
+app.command("suggest", epilog=thresholds_preview.SUGGEST_EPILOG)(thresholds_preview.suggest)
+app.command("history", epilog=thresholds_history.HISTORY_EPILOG)(thresholds_history.history)
+app.command("rollback", epilog=thresholds_history.ROLLBACK_EPILOG)(thresholds_history.rollback)

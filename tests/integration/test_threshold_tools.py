@@ -99,12 +99,12 @@ def test_a_tag_that_training_left_off_is_promoted_shown_and_switched_on(admin, t
     admin.redis.hdel(admin.keys.live(version), tag)
     assert admin.live().table.version == live.table.version, "a tag missing from the hash means its tuned word"
 
-    monkeypatch.setattr(thresholds, "_admin", lambda: admin)
-    thresholds.show([tag], json=True)
+    monkeypatch.setattr(thresholds, "open_admin", lambda: admin)
+    thresholds.show([tag], json=True, no_scores=True)
     assert json.loads(capsys.readouterr().out)["tags"][0] | {"class": ""} == {
-        "class": "", "tag": tag, "tuned": "off", "live": "off",
+        "class": "", "tag": tag, "tuned": "off", "live": "off", "decided": None, "share": None, "near_misses": None,
     }  # fmt: skip
     admin.change(admin.live(), {tag: "0.3"}, "wanted after all")
-    thresholds.show(changed=True)
+    thresholds.show(changed=True, no_scores=True)
     shown = capsys.readouterr().out
     assert "off" in shown and "0.300000" in shown and "on" in shown
