@@ -4,6 +4,7 @@ A file names a `base` and what differs from it: training fields at the top, netw
 """
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,11 @@ CONFIGS = {
     ),
     "upstream": TrainingConfig(network=NetworkConfig(architecture="upstream"), fall_back=False),
 }
-AT_LEAST_ONE = ("epochs", "patience", "batch", "folds", "width", "heads", "members")
+AT_LEAST = dict.fromkeys(("epochs", "patience", "batch", "width", "heads", "members"), 1) | {"folds": 2}
+POSITIVE = ("learning_rate", "reservoir_scale")
+UP_TO_ONE = ("warmup", "swap")
+BELOW_ONE = ("betas", "average", "dropout", "reservoir_dropout", "readout_dropout", "mlp_dropout", "input_dropout")
+BELOW_HALF = ("clip_low", "clip_high")  # and above 0: what is left between them is all that a network sees
 
 
 def load(name_or_path: str) -> TrainingConfig:
@@ -95,7 +100,7 @@ def load(name_or_path: str) -> TrainingConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not TOML: {error}.") from None
     base = values.pop("base", "default")
-    if base not in CONFIGS:
+    if not isinstance(base, str) or base not in CONFIGS:
         raise ModelError(f"{path}: base '{base}' is not a configuration; there are {', '.join(CONFIGS)}.")
     overrides = values.pop("network", {})
     if not isinstance(overrides, dict):
@@ -115,9 +120,38 @@ def _override(config: Any, values: dict[str, Any], where: str) -> Any:
         elif wanted is Objective and isinstance(value, str):
             values[name] = Objective.parse(value)
         elif wanted is tuple and isinstance(value, list):
-            values[name] = tuple(float(item) for item in value)
+            values[name] = _numbers(value, f"{where}: '{name}'")
         elif type(value) is not wanted:
             raise ModelError(f"{where}: '{name}' takes {wanted.__name__}, not {value!r}.")
-        if name in AT_LEAST_ONE and value < 1:
-            raise ModelError(f"{where}: '{name}' is at least 1, not {value}.")
+        _check_range(name, values[name], where)
     return dataclasses.replace(config, **values)
+
+
+def _numbers(items: list[Any], where: str) -> tuple[float, ...]:
+    if not items or not all(type(item) in (int, float) for item in items):
+        raise ModelError(f"{where} takes a list of numbers, not {items!r}.")
+    return tuple(map(float, items))
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    """That a number, or each of several, is one that can be meant; torch would tell some of it, late and in its words.
+
+    Raises:
+        ModelError: otherwise.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        if type(number) not in (int, float):
+            continue
+        allowed, words = number >= 0, "at least 0"
+        if name in AT_LEAST:
+            allowed, words = number >= AT_LEAST[name], f"at least {AT_LEAST[name]}"
+        elif name in POSITIVE:
+            allowed, words = number > 0, "more than 0"
+        elif name in UP_TO_ONE:
+            allowed, words = 0 <= number <= 1, "between 0 and 1"
+        elif name in BELOW_ONE:
+            allowed, words = 0 <= number < 1, "at least 0 and less than 1"
+        elif name in BELOW_HALF:
+            allowed, words = 0 < number < 0.5, "more than 0 and less than 0.5"
+        if not allowed or not math.isfinite(number):
+            raise ModelError(f"{where}: '{name}' is {words}, not {number:g}.")

@@ -3,6 +3,7 @@
 Every complaint names the file, the column and the row (1 is the first track). Knows nothing of classes or tags.
 """
 
+import codecs
 import csv
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 ID_COLUMN = "ChallengeID"
+TEXT_BLOCK = 2**20  # bytes
 LONGEST_COMPLAINT = 200  # characters of what a reader says
 
 
@@ -176,6 +178,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
 
 def _read_text(path: Path, names: list[str]) -> pa.Table:
     """All columns as text. A row of too many or too few cells is told by its number."""
+    _check_text(path)
     wrong: list[pyarrow.csv.InvalidRow] = []
 
     def note(row: pyarrow.csv.InvalidRow) -> str:
@@ -190,6 +193,16 @@ def _read_text(path: Path, names: list[str]) -> pa.Table:
         cells = f"{row.actual_columns} cells under {row.expected_columns} column names"
         raise ModelError(f"{path}, row {row.number - 1} has {cells}.")
     return data
+
+
+def _check_text(path: Path) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        while block := file.read(TEXT_BLOCK):
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError:
+                raise ModelError(f"{path} cannot be read: it is not UTF-8 text.") from None
 
 
 def csv_cells(types: Mapping[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
