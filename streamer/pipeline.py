@@ -93,6 +93,13 @@ class _Flight:
     report: BatchReport = field(default_factory=BatchReport)
 
 
+def _kind_of(record: Record) -> str | None:
+    """The content type of an event; None of a withdrawal."""
+    if record.value is None:
+        return None
+    return content_type(record.headers) if record.headers else JSON_CONTENT_TYPE
+
+
 class Pipeline:
     """One worker's hot path: `feed` it record batches, commit what `committable` says, `drain` it before a revoke."""
 
@@ -229,30 +236,24 @@ class Pipeline:
         """
         started_s = self._clock.monotonic_s()
         span = micro.span(partition)
-        entries, track_ids, rows = span.entries, micro.track_ids, micro.probabilities
-        decode_json = self._decoders[JSON_CONTENT_TYPE].decode
+        kinds = [_kind_of(record) for record in records]
         taken = 0
         rest: Unplaced | None = None
-        for record in records:
-            taken += 1
-            try:
-                value = record.value
-                if value is None:
-                    check_withdrawal(record.key)
-                    entries.append((record, WITHDRAWN))
-                    continue
-                decode = decode_json
-                if record.headers:
-                    kind = content_type(record.headers)
-                    if kind in self._bulk_decoders:
-                        rest = Unplaced(record, self._bulk_decoders[kind].decode(value))
-                        break
-                    decode = self._decoder(kind).decode
-                row = len(track_ids)
-                track_ids.append(decode(record.key, value, rows[row]))
-                entries.append((record, row))
-            except Rejected as why:
-                span.dead.append((record, why))
+        while taken < len(records) and rest is None:
+            kind, record = kinds[taken], records[taken]
+            if kind is None or kind in self._bulk_decoders:
+                taken += 1
+                try:
+                    if kind is not None:
+                        rest = Unplaced(record, self._bulk_decoders[kind].decode(record.value or b""))
+                    else:
+                        check_withdrawal(record.key)
+                        span.entries.append((record, WITHDRAWN))
+                except Rejected as why:
+                    span.dead.append((record, why))
+                continue
+            start, taken = taken, next((n for n in range(taken, len(kinds)) if kinds[n] != kind), len(kinds))
+            self._decode_alike(micro, span, kind, records[start:taken])
         done = records[: taken - (rest is not None)]
         if done:
             span.next_offset = done[-1].offset + 1
@@ -260,6 +261,19 @@ class Pipeline:
         micro.held_bytes += sum(len(record.value or b"") for record in records[:taken])
         micro.decode_s += self._clock.monotonic_s() - started_s
         return taken, rest
+
+    def _decode_alike(self, micro: MicroBatch, span: Span, kind: str, records: Sequence[Record]) -> None:
+        """Events of one content type, in one go."""
+        row = micro.n_rows
+        try:
+            track_ids, dead = self._decoder(kind).decode_all(records, micro.probabilities[row : row + len(records)])
+        except Rejected as why:  # of a content type that nobody reads
+            track_ids, dead = [], dict.fromkeys(range(len(records)), why)
+        if dead:
+            span.dead += [(records[place], why) for place, why in dead.items()]
+            records = [record for place, record in enumerate(records) if place not in dead]
+        micro.track_ids += track_ids
+        span.entries += zip(records, range(row, row + len(records)), strict=True)
 
     def _decoder(self, wanted: str) -> EventDecoder:
         decoder = self._decoders.get(wanted)

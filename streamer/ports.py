@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.core.batch import WITHDRAWN, Span
 from streamer.core.bulk import Bulk
 from streamer.core.decide import Decided
-from streamer.core.events import Rejected
+from streamer.core.events import Record, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord
 from streamer.core.thresholds import ThresholdTable
@@ -19,13 +19,11 @@ from streamer.core.thresholds import ThresholdTable
 class EventDecoder(Protocol):
     """One wire format of the input topic."""
 
-    def decode(self, key: bytes | None, value: bytes, row: NDArray[np.float64]) -> str:
-        """Write the event's probabilities into `row` [F] and return its track id.
+    def decode_all(self, records: Sequence[Record], rows: NDArray[np.float64]) -> tuple[list[str], dict[int, Rejected]]:
+        """The track ids of what is accepted, in order, and by place in `records` why the others are not.
 
-        The range of the numbers is left to the caller, who checks a whole micro-batch at once.
-
-        Raises:
-            Rejected: for everything else that the contract forbids.
+        The probabilities of those accepted are in `rows` [N, F], from the top. Their range is left to the caller,
+        who checks a whole micro-batch at once.
         """
 
     def explain(self, key: bytes | None, value: bytes) -> Rejected | None:

@@ -58,7 +58,18 @@ class FakeClock:
 class FakeDecoder:
     """`streamer.ports.EventDecoder` of the line format above."""
 
-    def decode(self, key: bytes | None, value: bytes, row: np.ndarray) -> str:
+    def decode_all(self, records: Sequence[FakeRecord], rows: np.ndarray) -> tuple[list[str], dict[int, Rejected]]:
+        track_ids: list[str] = []
+        dead: dict[int, Rejected] = {}
+        for place, record in enumerate(records):
+            try:
+                track_ids.append(self.decode(record.value or b"", rows[len(track_ids)]))
+            except Rejected as why:
+                dead[place] = why
+        return track_ids, dead
+
+    @staticmethod
+    def decode(value: bytes, row: np.ndarray) -> str:
         if value == b"crash":
             raise Refusal("the decoder has a bug")
         if value.startswith(b"bad"):

@@ -8,7 +8,6 @@ without spaces and with non-ASCII characters as they are, which a test asserts.
 import json
 from collections.abc import Sequence
 from functools import cache
-from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +37,10 @@ class JsonDecisionEncoder:
 
     def __init__(self, layout: Layout) -> None:
         self._fingerprint = _escaped(layout.fingerprint)
-        self._names = [_escaped(tag) for tag in layout.tags]
-        self._labels = [_escaped(tag) + ":" for tag in layout.tags]
-        self._decimals = decimals()
+        names = [_escaped(tag) for tag in layout.tags]
+        self._names = np.array(names, object)  # [T]; one `take` looks up all of a batch
+        self._labels = np.array([name + ":" for name in names], object)
+        self._decimals = np.array(decimals(), object)
 
     def encode(
         self,
@@ -55,10 +55,9 @@ class JsonDecisionEncoder:
         """One decision per row of `scores` [B, T]; `decided_at` is RFC 3339 in UTC with milliseconds and `Z`."""
         bounds = decided.bounds
         rows = np.repeat(np.arange(len(bounds)), bounds[:, -1] - bounds[:, 0])  # [N]
-        tags = decided.tags.tolist()
-        bits = (scores[rows, decided.tags].view(np.uint16) & NO_SIGN).tolist()
-        names = list(map(self._names.__getitem__, tags))
-        labelled = list(map(add, map(self._labels.__getitem__, tags), map(self._decimals.__getitem__, bits)))
+        bits = scores[rows, decided.tags].view(np.uint16) & NO_SIGN  # [N]
+        names = self._names.take(decided.tags).tolist()
+        labelled = (self._labels.take(decided.tags) + self._decimals.take(bits)).tolist()
         shared = (
             f'}},"model":{_escaped(model)},"thresholds":{_escaped(thresholds)},"vocabulary":{self._fingerprint},'
             f'"decided_at":{_escaped(decided_at)},"source":{{"topic":'

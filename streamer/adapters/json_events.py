@@ -1,9 +1,11 @@
 """Probability events in JSON, read at the speed of the stream.
 
-The canonical event (arrays in vocabulary order under the right fingerprint) is read by simdjson straight into a row
-of the input matrix. Everything else, valid or not, goes the slow way through schema.py, which alone refuses: the
-fast way only ever accepts, and a property test holds that to what the slow way accepts, number by number. Not
-thread-safe, because simdjson's parser is not: one decoder per thread.
+Three ways, each for what the one before it is not for. Canonical events (arrays in vocabulary order under the right
+fingerprint) that are written as upstream's program writes them are read many at once (json_joined.py). One that is
+canonical, however it is written, is read by simdjson into its row of the input matrix. Everything else, valid or not,
+goes the slow way through schema.py, which alone refuses: the fast ways only ever accept, and property tests hold
+that to what the slow way accepts, number by number. Not thread-safe, because simdjson's parser is not: one decoder
+per thread.
 
 simdjson's traps, each closed here:
 - `as_buffer` flattens nested arrays silently: the `[` of the whole text must be as many as its lists.
@@ -12,6 +14,7 @@ simdjson's traps, each closed here:
 - it reads deeper nesting than the standard library does: an ignored field with much nesting goes the slow way.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,11 @@ import simdjson
 from numpy.typing import NDArray
 
 from streamer.adapters import schema
-from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Rejected
+from streamer.adapters.json_joined import JoinedEvents
+from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Record, Rejected
 from streamer.core.layout import CLASSES, Layout
 
+JOINED_EVENTS = 128  # read at once, or one by one where one of them is odd
 MAX_EXTRA_NESTING = 64  # brackets in an event with extra fields that the fast way still reads
 
 
@@ -38,6 +43,7 @@ class JsonEventDecoder:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._joined = JoinedEvents(layout)
         self._parser = simdjson.Parser()
         # What a canonical event holds, in its own order: (class, ((list, length), ...)), nothing that is empty.
         self._plan: list[tuple[str, list[tuple[str, int]]]] = []
@@ -49,6 +55,23 @@ class JsonEventDecoder:
         self._n_fields = 2 + len(self._plan)
         fields = [f"{name}.{list_name}" for name, lists in self._plan for list_name, _ in lists]
         self._column_order = [fields.index(piece.field) for piece in layout.lists if piece.names]
+
+    def decode_all(self, records: Sequence[Record], rows: NDArray[np.float64]) -> tuple[list[str], dict[int, Rejected]]:
+        """See `ports.EventDecoder`."""
+        track_ids: list[str] = []
+        dead: dict[int, Rejected] = {}
+        for start in range(0, len(records), JOINED_EVENTS):
+            some, row = records[start : start + JOINED_EVENTS], len(track_ids)
+            ids = self._joined.read(some, rows[row : row + len(some)])
+            if ids is not None:
+                track_ids += ids
+                continue
+            for place, record in enumerate(some, start):
+                try:
+                    track_ids.append(self.decode(record.key, record.value or b"", rows[len(track_ids)]))
+                except Rejected as why:
+                    dead[place] = why
+        return track_ids, dead
 
     def decode(self, key: bytes | None, value: bytes, row: NDArray[np.float64]) -> str:
         """Write the event's numbers into `row` [F] and return its track id; the caller checks their range.

@@ -18,9 +18,11 @@ Hooks private names of aiokafka 0.14, on the one consumer it is given; a test ho
 
 import logging
 import struct
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
 
+import google_crc32c
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
@@ -36,18 +38,21 @@ from streamer.adapters.kafka_unpack import (
     HEADERS_MAX,
     Headers,
     PlainRecord,
+    Room,
     few_headers,
     longest_record_bytes,
     read_patiently,
+    scratch,
     unpack,
 )
 from streamer.core.errors import TagstreamError
-from streamer.core.events import Code, Rejected
+from streamer.core.events import Code, Record, Rejected
 
 log = logging.getLogger(__name__)
 
 FETCH_UNPACKED_BYTES = 16 * 2**20  # of one fetch of one partition
 RECORD_BYTES_FAST = 2**20  # a larger record is read in Python: it could hold headers by the hundred thousand
+RECORDS_AT_ONCE = 64  # parsed before the first of them is handed over
 POLL_RECORDS = 10_000  # made at a time: a batch within its bounds may hold millions of empty ones
 CRC_ATTEMPTS = 5
 
@@ -58,6 +63,7 @@ _LENGTH_AT = struct.calcsize(">q")
 _OVERHEAD = struct.calcsize(">qi")  # base offset and length, before what the length counts
 _LENGTH_FIELD, _ATTRIBUTES_FIELD, _COUNT_FIELD = 1, 5, 12  # of the header
 _MAGIC_AT = struct.calcsize(">qii")
+_CRC_AT = struct.calcsize(">qiib")
 _LEGACY_ATTRIBUTES_AT = struct.calcsize(">qiIb")
 _LEGACY_BYTES_MIN = _OVERHEAD + 14  # crc, magic, attributes, and two empty fields
 
@@ -73,8 +79,9 @@ class UnreadableBatch(bytes):
 class UnreadableBatchDecoder:
     """`streamer.ports.EventDecoder` of what `install` passes on: refuses it with the reason it carries."""
 
-    def decode(self, key: bytes | None, value: bytes, row: NDArray[float64]) -> NoReturn:
-        raise self.explain(key, value)
+    def decode_all(self, records: Sequence[Record], rows: NDArray[float64]) -> tuple[list[str], dict[int, Rejected]]:
+        """None of them is an event."""
+        return [], {place: self.explain(one.key, one.value or b"") for place, one in enumerate(records)}
 
     def explain(self, key: bytes | None, value: bytes) -> Rejected:
         """The reader's reason; an event that only says of itself that it is such a batch is refused as well."""
@@ -92,6 +99,7 @@ def install(consumer: AIOKafkaConsumer) -> None:
     fetcher: Any = consumer._fetcher
     consumer._max_poll_records = min(consumer._max_poll_records or POLL_RECORDS, POLL_RECORDS)
     process, client = fetcher._proc_fetch_request, fetcher._client
+    room = scratch()
     fetched: dict[int, dict[TopicPartition, bytes]] = {}  # by node: aiokafka has one fetch in flight to each
     mismatches: Mismatches = {}
     told: dict[tuple[str, int], int] = {}  # the last offset of each partition
@@ -116,11 +124,17 @@ def install(consumer: AIOKafkaConsumer) -> None:
         for tp, data in fetched.pop(node_id, {}).items():
             result = fetcher._records.get(tp)  # untouched: nothing was awaited since it was put there
             if type(result) is FetchResult and type(result._partition_records._records) is MemoryRecords:
-                result._partition_records._records = BatchReader(data, tp, mismatches)
+                result._partition_records._records = BatchReader(data, tp, mismatches, room)
+                result._partition_records._consumer_record = _as_it_is
         return woken
 
     fetcher._client = Client()
     fetcher._proc_fetch_request = process_then_replace
+
+
+def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
+    """Instead of a `ConsumerRecord` made of each: what the stream reads, a record has as the parser leaves it."""
+    return record
 
 
 def _tell_gone(request: Any, response: Any, told: dict[tuple[str, int], int]) -> None:
@@ -145,8 +159,9 @@ def _tell_gone(request: Any, response: Any, told: dict[tuple[str, int], int]) ->
 class BatchReader:
     """What a fetch brought for one partition, batch by batch; stands where aiokafka has its `MemoryRecords`."""
 
-    def __init__(self, data: bytes, tp: TopicPartition, mismatches: Mismatches) -> None:
+    def __init__(self, data: bytes, tp: TopicPartition, mismatches: Mismatches, room: Room | None = None) -> None:
         self._data = memoryview(data)
+        self._room = room
         self._tp = tp
         self._mismatches = mismatches
         self._at = 0
@@ -173,7 +188,7 @@ class BatchReader:
         self._at += len(raw)
         if raw[_MAGIC_AT] >= 2 and DefaultRecordBatch(raw).is_control_batch:
             return DefaultRecordBatch(raw)
-        self._last = Batch(raw, self._tp)
+        self._last = Batch(raw, self._tp, self._room)
         return self._last
 
     def _raw(self) -> memoryview | None:
@@ -191,7 +206,12 @@ class BatchReader:
         Raises:
             Corrupt: for the `CRC_ATTEMPTS`th time.
         """
-        if _aiokafkas(raw).validate_crc():
+        if raw[_MAGIC_AT] >= 2:
+            (stated,) = struct.unpack_from(">I", raw, _CRC_AT)
+            holds = stated == google_crc32c.value(bytes(raw[_CRC_AT + 4 :]))  # eight times as fast as aiokafka's
+        else:
+            holds = LegacyRecordBatch(raw, raw[_MAGIC_AT]).validate_crc()
+        if holds:
             return True
         (base_offset,) = struct.unpack_from(">q", raw)
         before, attempts = self._mismatches.get(self._tp, (-1, 0))
@@ -219,8 +239,9 @@ class Batch:
 
     is_control_batch = False
 
-    def __init__(self, raw: memoryview, tp: TopicPartition) -> None:
+    def __init__(self, raw: memoryview, tp: TopicPartition, room: Room | None) -> None:
         self._raw = raw
+        self._room = room
         self._tp = tp
         self._batch = _aiokafkas(raw)
         self._legacy = raw[_MAGIC_AT] < 2
@@ -268,9 +289,12 @@ class Batch:
         read = 0
         if len(data) <= RECORD_BYTES_FAST or longest_record_bytes(bytes(data)) <= RECORD_BYTES_FAST:
             try:
-                for record in batch:
-                    yield record if len(record.headers) <= HEADERS_MAX else _with_few_headers(record)
-                    read += 1
+                parsed = iter(batch)  # may not be asked for again, as a loop would
+                while some := list(map(next, repeat(parsed, RECORDS_AT_ONCE))):
+                    if max(len(record.headers) for record in some) > HEADERS_MAX:
+                        some = [r if len(r.headers) <= HEADERS_MAX else _with_few_headers(r) for r in some]
+                    yield from some
+                    read += len(some)
                 return
             except (CorruptRecordException, ValueError):  # a name that is not UTF-8 is a ValueError
                 pass
@@ -282,11 +306,12 @@ class Batch:
         codec = self._batch.compression_type
         if codec == 0:
             return self._batch, self._raw[_HEADER.size :]
-        data = unpack(codec, self._raw[_HEADER.size :])
+        data = unpack(codec, self._raw[_HEADER.size :], self._room)
         fields = list(_HEADER.unpack_from(self._raw))
         fields[_LENGTH_FIELD] = _HEADER.size - _OVERHEAD + len(data)
         fields[_ATTRIBUTES_FIELD] &= ~DefaultRecordBase.CODEC_MASK
-        return DefaultRecordBatch(_HEADER.pack(*fields) + data), memoryview(data)
+        whole = b"".join((_HEADER.pack(*fields), data))
+        return DefaultRecordBatch(whole), memoryview(whole)[_HEADER.size :]
 
 
 def _with_few_headers(record: Any) -> PlainRecord:

@@ -19,12 +19,13 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
+from streamer.adapters.kafka_batches import record_batches
 from streamer.adapters.kafka_client import client_options
 from streamer.adapters.kafka_words import REFUSED_RIGHT, kafka_error
 from streamer.adapters.produce_gate import LeaseLost, ProduceGate
 from streamer.core.errors import TagstreamError
 from streamer.core.lease import Lease
-from streamer.core.outputs import OutputRecord
+from streamer.core.outputs import OutputColumns, OutputRecord
 from streamer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,9 @@ class KafkaSink:
     async def _send_batches(self, topic: str, partition: int, records: Sequence[OutputRecord]) -> list[Any]:
         futures = []
         size = min(BATCH_BYTES, self._limits.get(topic, BATCH_BYTES))
+        if isinstance(records, OutputColumns):
+            batches = record_batches(records, size, snappy=True)
+            return [await self._enqueue(batch, topic, partition) for batch in batches]
         builder = BatchBuilder(size, COMPRESSION)
         for record in records:
             if not self._append(builder, record):

@@ -16,10 +16,12 @@ import numpy as np
 from aiokafka.codec import snappy_decode
 from aiokafka.record.default_records import DefaultRecordBase
 from aiokafka.record.util import decode_varint
+from numpy.typing import NDArray
 
 from streamer.core.events import Code, Rejected
 
 UNPACKED_BYTES_MAX = 32 * 2**20  # of one batch; a producer's own limit, 1 MiB by default, is on what is not packed yet
+SCRATCH_BYTES = 2 * 2**20  # twice a producer's own limit; what needs more gets more
 HEADERS_MAX = 150
 HEADERS_KEPT = 100  # where there are more: a dead letter, which has some of its own besides, is not cut once more
 HEADER_BYTES_MAX = 64 * 1024
@@ -35,6 +37,7 @@ _VARINT_BYTES = 10
 _CODECS = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 
 Headers = list[tuple[str, bytes | None]]
+Room = NDArray[np.uint8]
 
 
 class PlainRecord(NamedTuple):
@@ -53,8 +56,13 @@ class _TooLarge(Exception):
     """More than the bound."""
 
 
-def unpack(codec: int, packed: memoryview) -> bytes:
-    """The bytes of a batch's records.
+def scratch() -> Room:
+    """Room for what a usual batch unpacks to, to be used again: new pages for each cost more than the unpacking."""
+    return np.empty(SCRATCH_BYTES, np.uint8)
+
+
+def unpack(codec: int, packed: memoryview, room: Room | None = None) -> bytes | memoryview:
+    """The bytes of a batch's records; it may lie in `room`, until that is used for the next.
 
     Raises:
         Rejected: `too-large` beyond `UNPACKED_BYTES_MAX`, `unreadable` for what the codec cannot read.
@@ -67,22 +75,22 @@ def unpack(codec: int, packed: memoryview) -> bytes:
             return _gunzip(packed)
         if name == "snappy":
             return _unsnap(packed)
-        return _unpack_into(cramjam.lz4 if name == "lz4" else cramjam.zstd, packed)
+        return _unpack_into(cramjam.lz4 if name == "lz4" else cramjam.zstd, packed, room)
     except _TooLarge:
         raise Rejected(Code.TOO_LARGE, f"{name} unpacks to more than {UNPACKED_BYTES_MAX:,} bytes") from None
     except (zlib.error, cramjam.DecompressionError, struct.error, ValueError, OverflowError) as error:
         raise Rejected(Code.UNREADABLE, f"not {name}: {error}") from None
 
 
-def _unpack_into(codec: Any, packed: memoryview) -> bytes:
-    room = np.empty(UNPACKED_BYTES_MAX, np.uint8)  # costs no memory until it is written
-    try:
-        size = codec.decompress_into(packed, room)
-    except cramjam.DecompressionError as error:
-        if "whole buffer" in str(error):
-            raise _TooLarge from None
-        raise
-    return room[:size].tobytes()
+def _unpack_into(codec: Any, packed: memoryview, room: Room | None) -> memoryview:
+    largest = np.empty(UNPACKED_BYTES_MAX, np.uint8)  # costs no memory until it is written
+    for space in (largest,) if room is None else (room, largest):
+        try:
+            return space.data[: codec.decompress_into(packed, space)]
+        except cramjam.DecompressionError as error:
+            if "whole buffer" not in str(error):
+                raise
+    raise _TooLarge
 
 
 def _gunzip(packed: memoryview) -> bytes:

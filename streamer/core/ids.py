@@ -5,6 +5,8 @@ contract's (DESIGN section 3).
 """
 
 import hashlib
+from binascii import hexlify
+from collections.abc import Iterable
 
 ID_CHARACTERS = 16  # hex digits of the sha256
 
@@ -23,3 +25,12 @@ def decision_id(
     """
     text = f"{topic}|{partition}|{offset}|{row}|{model}|{thresholds}|{redecide_run}"
     return hashlib.sha256(text.encode()).hexdigest()[:ID_CHARACTERS]
+
+
+def decision_ids(
+    topic: str, partition: int, places: Iterable[tuple[int, int]], model: str, thresholds: str
+) -> list[bytes]:
+    """`decision_id` of a live decision for many (offset, row) at once, as the header carries it."""
+    begin, end = f"{topic}|{partition}|", f"|{model}|{thresholds}|"
+    sha256, size = hashlib.sha256, ID_CHARACTERS // 2
+    return [hexlify(sha256(f"{begin}{offset}|{row}{end}".encode()).digest()[:size]) for offset, row in places]

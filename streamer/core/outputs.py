@@ -4,8 +4,9 @@ Pure: turns encoded decisions and scores into records; sends nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from streamer.core.batch import WITHDRAWN, Span
 from streamer.core.bulk import source_row
 from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Code, Rejected
-from streamer.core.ids import decision_id, source_text
+from streamer.core.ids import decision_ids, source_text
 
 Headers = list[tuple[str, bytes]]
 
@@ -25,6 +26,38 @@ class OutputRecord(NamedTuple):
     value: bytes | None
     headers: Headers
     timestamp_ms: int | None
+
+
+@dataclass(slots=True)
+class OutputColumns(Sequence[OutputRecord]):
+    """The records of one span for one topic, column by column: an object per record would cost more than its bytes.
+
+    What is no tombstone has the headers `before`, then `own_name` with a value of its own, then `after`.
+    """
+
+    before: Headers
+    own_name: str
+    after: Headers
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)  # None is a tombstone
+    own: list[bytes] = field(default_factory=list)  # of a tombstone anything
+    timestamps_ms: list[int | None] = field(default_factory=list)  # None is now; empty: all of them
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, at: int) -> OutputRecord: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[OutputRecord]: ...
+
+    def __getitem__(self, at: int | slice) -> OutputRecord | list[OutputRecord]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        value = self.values[at]
+        headers = [] if value is None else [*self.before, (self.own_name, self.own[at]), *self.after]
+        return OutputRecord(self.keys[at], value, headers, self.timestamps_ms[at] if self.timestamps_ms else None)
 
 
 class Stamp(NamedTuple):
@@ -76,33 +109,25 @@ def span_outputs(
     track_ids: Sequence[str],
     decisions: Sequence[bytes],
     scores: NDArray[np.float16],
-) -> tuple[list[OutputRecord], list[OutputRecord]]:
+) -> tuple[OutputColumns, OutputColumns]:
     """The records for the decision topic and for the scores topic of one span, in offset order.
 
     `track_ids`, `decisions` and `scores` [B, T] are those of the whole micro-batch, by row.
     """
+    model, thresholds = ("model", stamp.model.encode()), ("thresholds", stamp.thresholds.encode())
+    content, vocabulary = ("content-type", JSON_CONTENT_TYPE.encode()), ("vocabulary", stamp.vocabulary.encode())
+    tags = OutputColumns([content], "decision-id", [model, thresholds])
+    retained = OutputColumns([model, vocabulary, thresholds], "source", [])
+    outgoing = [(record, row) for record, row in span.entries if row >= 0 or row == WITHDRAWN]
+    tags.keys = retained.keys = [track_ids[row].encode() if row >= 0 else record.key for record, row in outgoing]
+    tags.values = [decisions[row] if row >= 0 else None for _, row in outgoing]
     score_bytes = scores.astype("<f2", copy=False).tobytes()  # [B * T * 2]
     width = scores.shape[1] * 2
-    content, model = ("content-type", JSON_CONTENT_TYPE.encode()), ("model", stamp.model.encode())
-    thresholds, vocabulary = ("thresholds", stamp.thresholds.encode()), ("vocabulary", stamp.vocabulary.encode())
-    tags: list[OutputRecord] = []
-    retained: list[OutputRecord] = []
-    for record, row in span.entries:
-        offset = record.offset
-        timestamp_ms = record.timestamp if record.timestamp >= 0 else None
-        if row >= 0:
-            key = track_ids[row].encode()
-            place = source_row(record)
-            identity = decision_id(stamp.topic, span.partition, offset, place, stamp.model, stamp.thresholds)
-            source = source_text(stamp.topic, span.partition, offset, place)
-            tag_headers = [content, ("decision-id", identity.encode()), model, thresholds]
-            tags.append(OutputRecord(key, decisions[row], tag_headers, None))
-            kept = score_bytes[row * width : (row + 1) * width]
-            score_headers = [model, vocabulary, thresholds, ("source", source.encode())]
-            retained.append(OutputRecord(key, kept, score_headers, timestamp_ms))
-        elif row == WITHDRAWN:
-            tags.append(OutputRecord(record.key, None, [], None))
-            retained.append(OutputRecord(record.key, None, [], timestamp_ms))
+    retained.values = [score_bytes[row * width : (row + 1) * width] if row >= 0 else None for _, row in outgoing]
+    places = [(record.offset, source_row(record)) for record, _ in outgoing]
+    tags.own = decision_ids(stamp.topic, span.partition, places, stamp.model, stamp.thresholds)
+    retained.own = [source_text(stamp.topic, span.partition, *place).encode() for place in places]
+    retained.timestamps_ms = [record.timestamp if record.timestamp >= 0 else None for record, _ in outgoing]
     return tags, retained
 
 

@@ -23,12 +23,20 @@ from streamer.adapters.kafka_records import (
     UnreadableBatch,
     UnreadableBatchDecoder,
 )
-from streamer.adapters.kafka_unpack import HEADER_BYTES_MAX, HEADERS_CUT, HEADERS_KEPT, HEADERS_MAX, UNPACKED_BYTES_MAX
+from streamer.adapters.kafka_unpack import (
+    HEADER_BYTES_MAX,
+    HEADERS_CUT,
+    HEADERS_KEPT,
+    HEADERS_MAX,
+    UNPACKED_BYTES_MAX,
+    scratch,
+)
 from streamer.core.events import Code, Rejected
 from tests.raw_batches import ATTRIBUTES_AT, CODECS, COUNT_AT, FIRST_RECORD, Rec, batch, packed, signed, with_headers
 
 TP = TopicPartition("tracks.probabilities", 3)
 MIB = 2**20
+ROOM = scratch()  # one for all, as a consumer has it
 
 
 def good(count: int = 3, base: int = 0, codec: str = "none") -> bytes:
@@ -37,14 +45,14 @@ def good(count: int = 3, base: int = 0, codec: str = "none") -> bytes:
 
 def read(data: bytes, mismatches: Mismatches | None = None, start: int = 0) -> list[Any]:
     """As aiokafka does, with its own iterator around ours."""
-    records = BatchReader(data, TP, {} if mismatches is None else mismatches)
+    records = BatchReader(data, TP, {} if mismatches is None else mismatches, ROOM)
     return list(PartitionRecords(TP, records, [], start, None, None, True, 0))
 
 
 def refusal(record: Any) -> Rejected:
-    with pytest.raises(Rejected) as refused:
-        UnreadableBatchDecoder().decode(record.key, record.value, np.zeros(1))
-    return refused.value
+    track_ids, dead = UnreadableBatchDecoder().decode_all([record], np.zeros((1, 1)))
+    assert not track_ids
+    return dead[0]
 
 
 @pytest.mark.parametrize("codec", CODECS)

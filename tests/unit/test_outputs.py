@@ -18,7 +18,8 @@ WHY = Rejected(Code.WRONG_LENGTH, "expected 3, got 2", "genres.tags")
 
 
 def outputs(*entries, partition: int = 4):
-    return span_outputs(Span(partition, 0, list(entries)), STAMP, IDS, DECISIONS, SCORES)
+    tags, scores = span_outputs(Span(partition, 0, list(entries)), STAMP, IDS, DECISIONS, SCORES)
+    return list(tags), list(scores)
 
 
 def test_the_headers_are_the_contracts():
