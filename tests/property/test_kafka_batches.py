@@ -47,9 +47,12 @@ def test_they_are_the_same_bytes(before, name, after, rows, most_bytes):
         sizes = [batch.size() for batch in made]
         for batch in made:
             batch._set_producer_state(*PRODUCER)
-        codec = DefaultRecordBatch.CODEC_SNAPPY if snappy else 0
         built = [batch._build() for batch in made]
-        assert built == by_aiokafka(given_columns, most_bytes, codec)
+        wanted = by_aiokafka(given_columns, most_bytes, 0)
+        if snappy:  # aiokafka's compresses what grows by it, too
+            packed = by_aiokafka(given_columns, most_bytes, DefaultRecordBatch.CODEC_SNAPPY)
+            wanted = [min(pair, key=len) for pair in zip(wanted, packed, strict=True)]
+        assert built == wanted
         assert [batch._build() for batch in made] == built, "a repetition sends the same bytes"
         assert sum(batch.record_count() for batch in made) == len(rows)
         assert all(size >= len(bytes_) == batch.size() for size, bytes_, batch in zip(sizes, built, made, strict=True))
