@@ -94,8 +94,11 @@ class Corrupt(TagstreamError):
     """A batch whose checksum is wrong however often it is fetched."""
 
 
-def install(consumer: AIOKafkaConsumer) -> None:
-    """Have this consumer, which has been started, read its batches through `BatchReader`."""
+def install(consumer: AIOKafkaConsumer, *, bare: bool = False) -> None:
+    """Have this consumer, which has been started, read its batches through `BatchReader`.
+
+    `bare` records have what `core.events.Record` asks for and no more: aiokafka's own cost more than their parsing.
+    """
     fetcher: Any = consumer._fetcher
     consumer._max_poll_records = min(consumer._max_poll_records or POLL_RECORDS, POLL_RECORDS)
     process, client = fetcher._proc_fetch_request, fetcher._client
@@ -125,7 +128,8 @@ def install(consumer: AIOKafkaConsumer) -> None:
             result = fetcher._records.get(tp)  # untouched: nothing was awaited since it was put there
             if type(result) is FetchResult and type(result._partition_records._records) is MemoryRecords:
                 result._partition_records._records = BatchReader(data, tp, mismatches, room)
-                result._partition_records._consumer_record = _as_it_is
+                if bare:
+                    result._partition_records._consumer_record = _as_it_is
         return woken
 
     fetcher._client = Client()
@@ -133,7 +137,7 @@ def install(consumer: AIOKafkaConsumer) -> None:
 
 
 def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
-    """Instead of a `ConsumerRecord` made of each: what the stream reads, a record has as the parser leaves it."""
+    """In the place of the function that makes a `ConsumerRecord` of each."""
     return record
 
 
