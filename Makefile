@@ -11,12 +11,12 @@ ARGS ?=
 # Units first: what is wrong in a function should not first be seen as a broken stream.
 TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/fault)
 
-.PHONY: help setup same-place demo test lint fuzz bench chaos soak
+.PHONY: help setup same-place demo test lint fuzz bench chaos soak kubernetes
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: same-place $(STAMP) ## install everything into .venv (the others do it by themselves)
 
@@ -34,6 +34,7 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 	@$(BIN)/mypy
 	@$(BIN)/bandit -q -r streamer model ops -c pyproject.toml
 	@$(BIN)/python -m ops.licences --check
+	@$(BIN)/python -m ops.grafana.make_dashboards --check
 	@mkdir -p build && $(BIN)/cyclonedx-py environment $(BIN)/python --sv 1.6 --validate -o build/sbom.json
 
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
@@ -48,6 +49,9 @@ chaos: setup ## faults on a seeded schedule: MINUTES=30 SEED=7, SEEDS=10 of them
 
 soak: setup ## steady load, swaps, model switches, restarts, and nothing may grow: HOURS=0.33 SEED=7, ARGS="--rate 300"
 	@$(BIN)/python -m tests.fault.soak $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+kubernetes: setup ## ops/k8s against the schemas of Kubernetes and KEDA; needs Go, builds kustomize and kubeconform
+	@ops/ci/kubernetes.sh
 
 # A virtual environment holds absolute paths: one that was moved, or has lost its Python, is made anew.
 same-place:
