@@ -83,14 +83,15 @@ def unpack(codec: int, packed: memoryview, room: Room | None = None) -> bytes | 
 
 
 def _unpack_into(codec: Any, packed: memoryview, room: Room | None) -> memoryview:
-    largest = np.empty(UNPACKED_BYTES_MAX, np.uint8)  # costs no memory until it is written
-    for space in (largest,) if room is None else (room, largest):
-        try:
-            return space.data[: codec.decompress_into(packed, space)]
-        except cramjam.DecompressionError as error:
-            if "whole buffer" not in str(error):
-                raise
-    raise _TooLarge
+    space = np.empty(UNPACKED_BYTES_MAX, np.uint8) if room is None else room  # costs no memory until it is written
+    try:
+        return space.data[: codec.decompress_into(packed, space)]
+    except cramjam.DecompressionError as error:
+        if "whole buffer" not in str(error):
+            raise
+    if room is None:
+        raise _TooLarge
+    return _unpack_into(codec, packed, None)
 
 
 def _gunzip(packed: memoryview) -> bytes:
