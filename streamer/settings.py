@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".tagstream/state"), description="last good model and thresholds, a file per worker")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 
-    batch_max: int = Field(512, ge=1, le=65_536, description="most tracks in a micro-batch")
+    batch_max: int = Field(1024, ge=1, le=65_536, description="most tracks in a micro-batch")
     linger_s: float = Field(0.02, ge=0, le=10, description="longest wait for a micro-batch to fill, seconds")
     commit_interval_s: float = Field(0.25, gt=0, le=60, description="seconds between offset commits")
     session_timeout_s: float = Field(8.0, ge=6, le=300, description="Kafka session timeout, seconds (6 at least)")

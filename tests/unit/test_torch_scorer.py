@@ -47,3 +47,12 @@ def test_a_batch_that_does_not_fit_is_scored_in_halves(artifact):
 def test_a_device_without_room_for_one_track_is_an_error(artifact):
     with pytest.raises(torch.cuda.OutOfMemoryError):
         TorchScorer(SmallDevice(artifact, room=0)).score(np.zeros((3, 29)))  # type: ignore[arg-type]
+
+
+def test_torch_rounds_to_float16_as_numpy_does():
+    """Every float16 in [0, 1], what lies half way to the next, and the float32 on either side of both."""
+    halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)
+    exact = np.concatenate([halves, (halves[1:] + halves[:-1]) / 2])
+    numbers = np.concatenate([exact, np.nextafter(exact, np.float32(2)), np.nextafter(exact, np.float32(-1))])
+    by_torch = torch.from_numpy(numbers).half().numpy()
+    assert np.array_equal(by_torch.view(np.uint16), numbers.astype(np.float16).view(np.uint16))
