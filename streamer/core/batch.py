@@ -96,11 +96,13 @@ class MicroBatch:
         bulk.fill(layout, first, self.probabilities[at : at + count])
         self.track_ids += bulk.track_ids[first : first + count]
         entries = [(BulkRow(message, bulk, first + n), at + n) for n in range(count)]
-        for dead, why in bulk.dead.items():
-            if first <= dead < first + count:
-                record = entries[dead - first][0]
-                entries[dead - first] = (record, REJECTED)
-                self.probabilities[at + dead - first] = 0.0
+        # Looked up row by row: a message of nothing but dead rows must not be walked once per micro-batch.
+        for place in range(count) if bulk.dead else ():
+            why = bulk.dead.get(first + place)
+            if why is not None:
+                record = entries[place][0]
+                entries[place] = (record, REJECTED)
+                self.probabilities[at + place] = 0.0
                 span.dead.append((record, why))
         span.entries += entries
         # Until its last row is acknowledged all of the message may have to come again.

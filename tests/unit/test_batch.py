@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from streamer.core.batch import REJECTED, WITHDRAWN, MicroBatch
+from streamer.core.bulk import Bulk, Unplaced
 from streamer.core.events import Code, Rejected
-from tests.fakes import FakeRecord
+from tests.fakes import LAYOUT, FakeRecord
 
 WHY = Rejected(Code.NOT_A_PROBABILITY, "1.2 is not in [0, 1]")
 
@@ -88,3 +89,29 @@ def test_it_is_reused_without_remembering():
     assert (batch.size, batch.n_rows, batch.room, batch.spans) == (0, 0, 8, [])
     assert batch.probabilities is matrix and ids == ["T-1", "T-1"], "who still holds the ids keeps them"
     assert batch.probabilities.dtype == np.float64
+
+
+class Counted(dict):
+    """Dead rows that count how often they were asked for, and cannot be walked."""
+
+    asked = 0
+
+    def get(self, *row):
+        self.asked += 1
+        return super().get(*row)
+
+    def items(self):
+        raise AssertionError("walked")
+
+
+def test_dead_rows_of_a_large_message_are_not_walked_once_per_micro_batch():
+    rows, capacity = 64, 4
+    dead = Counted({row: WHY for row in range(rows)})
+    columns = [np.full((rows, len(piece.names)), 0.5) for piece in LAYOUT.lists if piece.names]
+    rest = Unplaced(FakeRecord(7, b""), Bulk([""] * rows, columns, dead, lambda row: b""))
+    while rest is not None:
+        batch = MicroBatch(capacity, LAYOUT.n_inputs)
+        rest = batch.take_rows(LAYOUT, 0, rest)
+        assert [row for _, row in batch.span(0).entries] == [REJECTED] * capacity
+        assert len(batch.span(0).dead) == capacity
+    assert dead.asked == rows
