@@ -9,7 +9,7 @@ PYTHON ?=
 ARGS ?=
 
 # Units first: what is wrong in a function should not first be seen as a broken stream.
-TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/fault)
+TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/browser tests/fault)
 
 .PHONY: help setup same-place demo test lint fuzz bench chaos soak kubernetes
 .NOTPARALLEL:

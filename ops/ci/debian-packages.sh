@@ -10,6 +10,7 @@ promtool prometheus
 pg_ctlcluster postgresql
 node nodejs
 npm npm
+chromium chromium
 "
 
 missing=()

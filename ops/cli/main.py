@@ -12,6 +12,7 @@ from model.errors import ModelError
 from ops.cli import (
     bench,
     compare,
+    console,
     data,
     deadletter,
     demo,
@@ -46,6 +47,7 @@ app.command("tail", epilog=tail.EPILOG)(tail.tail)
 app.add_typer(deadletter.app, name="deadletter")
 app.command("worker")(worker.worker)
 app.add_typer(thresholds.app, name="thresholds")
+app.command("console", epilog=console.EPILOG)(console.console)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.TRAIN_EPILOG)(train.train)
