@@ -9,14 +9,14 @@ PYTHON ?=
 ARGS ?=
 
 # Units first: what is wrong in a function should not first be seen as a broken stream.
-TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/browser tests/fault)
+TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/browser tests/fault tests/benchmark)
 
-.PHONY: help setup same-place demo test lint fuzz bench chaos soak kubernetes
+.PHONY: help setup same-place demo test lint fuzz bench bench-peers chaos soak kubernetes
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: same-place $(STAMP) ## install everything into .venv (the others do it by themselves)
 
@@ -40,8 +40,18 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
 
-bench: setup ## our worker beside the alternatives, on the same broker; ARGS="..."
+bench: bench-peers ## our worker beside the alternatives, on the same broker; ARGS="..."
 	@$(BIN)/tagstream bench peers $(ARGS)
+
+# Each in an environment of its own, because its pins do not fit beside ours; one that cannot be had is told, and missing.
+bench-peers: setup ## install what `make bench` compares with and setup does not: Quix Streams, Pathway
+	@for peer in quix pathway; do own=$(VENV)/peers/$$peer; pins=ops/bench/own/$$peer.txt; \
+		if cmp -s $$pins $$own/installed.txt; then continue; fi; \
+		echo "Installing $$peer into $$own." >&2; \
+		$(BIN)/python -m venv --clear $$own \
+			&& $$own/bin/python -m pip install --disable-pip-version-check -q -r $$pins && cp $$pins $$own/installed.txt \
+			|| { rm -rf $$own; echo "make: $$peer could not be installed; it will be missing from the comparison." >&2; }; \
+	done
 
 chaos: setup ## faults on a seeded schedule: MINUTES=30 SEED=7, SEEDS=10 of them one after the other, ARGS="..."
 	@$(BIN)/python -m tests.fault.lab $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
@@ -62,7 +72,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(CHECK_DISK)
 	@if ! $(BIN)/python -c "import pip" 2>/dev/null; then $(FIND_PYTHON); "$$python" -m venv --clear $(VENV); fi
 	@echo "Installing into $(VENV); the first time that is about 6 GB and takes a few minutes." >&2
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,bench]' -c constraints.txt
 	@printf '%s' "$(CURDIR)" > $(STAMP)
 
 # Only before the large packages are there; later changes of a few megabytes need no such room.

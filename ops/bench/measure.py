@@ -7,17 +7,18 @@ output topic, the committed offsets of its group, the CPU seconds of its process
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from ops.bench.environment import ForeignLoad, cpu_s
 from ops.bench.peers import Lane, Start
+from ops.bench.systems.job import COMMITTED_FILE
 from ops.errors import OpsError
 from ops.kafka_io import read_topic
 from ops.local.process import LocalProcess
@@ -38,7 +39,7 @@ class Run:
     cpu_us_per_event: float
     seconds: float
     outputs: int
-    load_1min: float  # the machine's, at the end: what else was going on
+    foreign_cores: float  # kept busy meanwhile by what has nothing to do with the run
 
 
 @dataclass(frozen=True)
@@ -77,42 +78,56 @@ def launched(start: Start, folder: Path, core: int | None) -> Iterator[_PeerProc
         process.terminate(TERMINATE_TIMEOUT_S)
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a run is to get through: tracks, and the records they lie in; how its end is seen, and who else is ours."""
+
+    tracks: int
+    records: int
+    core: int | None
+    ends: bool = False  # tells by a file that it has committed all, instead of in a consumer group
+    ours: Sequence[int] = ()  # pids of our services
+
+
 async def measure(
-    settings: Settings, start: Start, lane: Lane, events: int, core: int | None, on_progress: Callable[[int], None]
+    settings: Settings, start: Start, lane: Lane, course: Course, on_progress: Callable[[int], None]
 ) -> Run:
     """Run a system over the whole input topic.
 
     Raises:
         OpsError: when its process ends or makes no progress, with the end of its log.
     """
+    tracks = course.tracks
     consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
     async with running(consumer, settings), running(Admin(**client_options(settings)), settings) as admin:
         partitions = await _partitions(consumer, lane.tags)
-        with launched(start, lane.folder, core) as process:
-            first: _Moment | None = None
+        with launched(start, lane.folder, course.core) as process:
+            foreign = ForeignLoad([*course.ours, *([process.pid] if process.pid else [])])
+            first, last = None, _Moment(0.0, 0, 0.0)
             heard_at, seen = time.monotonic(), (0, 0)
             while True:
                 outputs = sum((await consumer.end_offsets(partitions)).values())
-                committed = await _committed(admin, lane) if outputs else 0
+                committed = await _committed(admin, lane, course) if outputs else 0
+                last = _Moment(time.perf_counter(), outputs, cpu_s(process.pid) or last.cpu_s)
                 if first is None and outputs:
-                    first = _Moment(time.perf_counter(), outputs, _cpu_s(process))
-                on_progress(min(outputs, events))
-                if outputs >= events and committed >= events:
+                    first, foreign = last, ForeignLoad([*course.ours, *([process.pid] if process.pid else [])])
+                on_progress(min(outputs, tracks))
+                if outputs >= tracks and committed >= course.records:
                     break
                 if (outputs, committed) != seen:
                     heard_at, seen = time.monotonic(), (outputs, committed)
-                _check_alive(process, heard_at, f"{outputs:,} of {events:,} published, {committed:,} committed")
+                _check_alive(process, heard_at, f"{outputs:,} of {tracks:,} published, {committed:,} committed")
                 await asyncio.sleep(POLL_INTERVAL_S)
-            last = _Moment(time.perf_counter(), outputs, _cpu_s(process))
-        return _figures(first or last, last)
+            foreign_cores = foreign.cores()
+        return _figures(first or last, last, foreign_cores)
 
 
-def _figures(first: _Moment, last: _Moment) -> Run:
+def _figures(first: _Moment, last: _Moment, foreign_cores: float) -> Run:
     seconds, outputs = last.at_s - first.at_s, last.outputs - first.outputs
     if outputs <= 0 or seconds <= 0:
         raise OpsError("the run was over before it could be timed: give it more --events.")
     cpu_us = (last.cpu_s - first.cpu_s) / outputs * 1e6
-    return Run(outputs / seconds, cpu_us, seconds, last.outputs, os.getloadavg()[0])
+    return Run(outputs / seconds, cpu_us, seconds, last.outputs, foreign_cores)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -121,20 +136,14 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
     return [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
 
 
-async def _committed(admin: Admin, lane: Lane) -> int:
+async def _committed(admin: Admin, lane: Lane, course: Course) -> int:
+    if course.ends:
+        return course.records if (lane.folder / COMMITTED_FILE).exists() else 0
     try:
         offsets = await admin.list_consumer_group_offsets(lane.group)
     except KafkaError:
         return 0  # the group's coordinator is not there yet
     return sum(max(0, o.offset) for partition, o in offsets.items() if partition.topic == lane.source)
-
-
-def _cpu_s(process: _PeerProcess) -> float:
-    try:
-        parent = psutil.Process(process.pid)
-        return sum(sum(member.cpu_times()[:2]) for member in [parent, *parent.children(recursive=True)])
-    except psutil.Error:
-        return 0.0  # it has ended, which `_check_alive` tells
 
 
 def _check_alive(process: _PeerProcess, heard_at: float, progress: str) -> None:

@@ -8,18 +8,17 @@ Knows nothing of Kafka.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.vocabulary import Vocabulary
-from streamer.core.layout import Layout
+from ops.bench.systems.job import Job, LinearScorer
+from streamer.core.layout import CLASSES, Layout
 
 SEED = 20_261_122
 CHUNK_TRACKS = 4_096
 LIST_SIZES = {"genres": (90, 16), "instruments": (38, 8), "moods": (120, 16)}  # the challenge's 248 tags, 40 categories
-CLIP_LOW, CLIP_HIGH = 1e-5, 2.5e-4  # as model.network.NetworkConfig
 LOGIT_MEAN, LOGIT_DEVIATION = -3.5, 1.5
 BIAS_MEAN = -0.8  # with it about nine decided tags a track
 DECIMALS = 4  # of a probability: an event of 2.1 KB
@@ -28,31 +27,6 @@ DECIMALS = 4  # of a probability: an event of 2.1 KB
 def track_id_of(index: int) -> str:
     """The id of the event at `index`."""
     return f"T-{index:08d}"
-
-
-@dataclass(frozen=True)
-class LinearScorer:
-    """`sigmoid(logit(clip(p)) @ weights + bias)` and a threshold per tag."""
-
-    weights: NDArray[np.float32]  # [F, T]
-    bias: NDArray[np.float32]  # [T]
-    thresholds: NDArray[np.float64]  # [T], six decimals
-
-    def scores(self, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
-        """`[B, F] -> [B, T]`, rounded to float16 as the contract has it."""
-        clipped = np.clip(probabilities, np.float32(CLIP_LOW), np.float32(1 - CLIP_HIGH))
-        logits = np.log(clipped / (1 - clipped)) @ self.weights + self.bias
-        return (1 / (1 + np.exp(-logits))).astype(np.float16)
-
-    def save(self, path: Path) -> None:
-        """Write it where a peer's process can load it."""
-        np.savez(path, weights=self.weights, bias=self.bias, thresholds=self.thresholds)
-
-    @classmethod
-    def load(cls, path: Path) -> "LinearScorer":
-        """Read what `save` wrote."""
-        with np.load(path) as stored:
-            return cls(stored["weights"], stored["bias"], stored["thresholds"])
 
 
 @dataclass(frozen=True)
@@ -92,6 +66,11 @@ class Workload:
         thresholds = np.round(np.random.default_rng(SEED + 1).uniform(0.2, 0.5, self.layout.n_tags), 6)
         return LinearScorer(np.ascontiguousarray((weights + own).T), bias, thresholds)
 
+    @cached_property
+    def job(self) -> Job:
+        layout = self.layout
+        return Job(self.scorer, list(layout.tags), [CLASSES[n] for n in layout.tag_class], layout.fingerprint)
+
     def chunks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """The rows of the input matrix, in pieces: index of the first track, `[B, F]`."""
         for first in range(0, self.events, CHUNK_TRACKS):
@@ -109,9 +88,15 @@ class Workload:
                 track_id = track_id_of(first + offset)
                 yield track_id, event_json(self.layout, track_id, row)
 
+    def tracks(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Track id and row [F] of every event, for the bulk lane."""
+        for first, rows in self.chunks():
+            for offset, row in enumerate(rows.astype(np.float32)):
+                yield track_id_of(first + offset), row
+
     def compare(self, decided: dict[str, frozenset[str]]) -> "Agreement":
         """Hold decisions against the reference, tag by tag."""
-        agreement = Agreement(unknown_tracks=len(decided))
+        agreement = Agreement(expected_tracks=self.events, unknown_tracks=len(decided))
         names = np.array(self.layout.tags)
         thresholds = self.scorer.thresholds
         for first, rows in self.chunks():
@@ -143,6 +128,7 @@ def _within_one_step(score: np.float16, threshold: float) -> bool:
 class Agreement:
     """How one system's decisions compare with the reference."""
 
+    expected_tracks: int = 0
     missing_tracks: int = 0
     unknown_tracks: int = 0
     repeated_outputs: int = 0  # beyond one per event: at-least-once allows them, a smooth run has none

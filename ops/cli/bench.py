@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar
+
+DEFAULT_OUT = Path("build/bench")
+OutOption = Annotated[Path, typer.Option(help="Folder for the report (JSON) and its picture.")]
 
 app = typer.Typer(help="Measure on real parts; outputs are checked before figures are told.", no_args_is_help=True)
 
@@ -19,71 +22,42 @@ class MemoryKind(StrEnum):
     BOTH = "both"
 
 
-@app.command("peers", epilog="Example: tagstream bench peers --events 60000 --rounds 3")
+@app.command("peers", epilog="Example: tagstream bench peers --system confluent-simdjson --system tagstream-json")
 def peers(
     *,
-    events: Annotated[int, typer.Option(min=1_000, help="Events in the preloaded topic.")] = 60_000,
+    events: Annotated[int, typer.Option(min=1_000, help="Events in the preloaded topic.")] = 150_000,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds; the median is told.")] = 3,
+    system: Annotated[list[str] | None, typer.Option(help="Only these; more than once for several.")] = None,
+    out: OutOption = DEFAULT_OUT,
     json: JsonFlag = False,
 ) -> None:
-    """One worker beside a stock Faust worker: the same events, weights, core and acks, on a real Kafka."""
-    from ops.bench.compare_peers import run_peers
-    from ops.bench.peers import PEERS
+    """One worker beside every other way to do its job: the same events, weights, core and acks, on a real Kafka.
+
+    Systems far slower or faster than the others get a quarter, or four times, of the events. Those of other projects
+    are optional: what is not installed is told. `make bench` installs them and runs all.
+    """
+    from ops.bench import peers_report
+    from ops.bench.compare_peers import choose, run_peers
     from streamer.adapters.kafka_client import quiet_client_logs
 
     quiet_client_logs()
     with progress_bar() as bar:
         task = bar.add_task("", total=1)
         report = run_peers(
-            PEERS, events, rounds,
+            choose(system or ()), events, rounds,
             lambda title, done, total: bar.update(task, description=title, completed=done, total=total),
         )  # fmt: skip
+    picture = peers_report.save(report, out)
     if json:
         emit_json(report)
     else:
-        _print(report)
+        print_table(peers_report.title(report), peers_report.COLUMNS, peers_report.rows(report))
+    for line in peers_report.notes(report):
+        note(line)
+    note(f"Picture: {picture}")
     if not report["agree"]:
         note("The systems' decisions differ: the figures are void.")
         raise typer.Exit(1)
-
-
-def _print(report: dict[str, Any]) -> None:
-    environment = report["environment"]
-    print_table(
-        f"{report['events']:,} JSON events of 2 KB, one process on one core, median of {report['rounds']} rounds",
-        ["system", "events/s", "lowest..highest", "CPU us", "ratio", "outputs"],
-        [
-            [
-                name,
-                f"{system['events_per_s']:,.0f}",
-                _span([run["events_per_s"] for run in system["runs"]]),
-                f"{system['cpu_us_per_event']:.1f}",
-                f"{system['ratio_to_stock_faust']:.2f}",
-                "equal" if system["agree"] else "WRONG",
-            ]
-            for name, system in report["systems"].items()
-        ],
-    )
-    for name, system in report["systems"].items():
-        note(f"{name}: {_agreement_line(system['agreement'])}")
-    note(
-        f"CPU us is per event, ratio to stock Faust; {environment['cores']} cores, load "
-        f"{environment['load_1min_before']:.1f} before and {environment['load_1min_after']:.1f} after; "
-        f"{report['seconds']:.0f} s in all."
-    )
-
-
-def _span(values: list[float]) -> str:
-    return f"{min(values):,.0f}..{max(values):,.0f}"
-
-
-def _agreement_line(agreement: dict[str, int]) -> str:
-    return (
-        f"of {agreement['tags']:,} tags {agreement['tags_differing']:,} differ from the reference and "
-        f"{agreement['tags_at_threshold']:,} within one float16 step of the threshold; "
-        f"{agreement['missing_tracks']:,} tracks missing, {agreement['unknown_tracks']:,} unknown, "
-        f"{agreement['repeated_outputs']:,} outputs repeated"
-    )
 
 
 @app.command(
