@@ -108,12 +108,15 @@ async def measure(
         partitions = await _partitions(consumer, lane.tags)
         with launched(starts, lane.folder, course.core) as processes:
             pids = [process.pid for process in processes if process.pid]
-            first, last, foreign = None, _Moment(0.0, 0, 0.0, 0.0), ForeignLoad([*course.services, *pids])
+            foreign = ForeignLoad([*course.services, *pids])
+            first: _Moment | None = None
+            before = last = _Moment(time.perf_counter(), 0, 0.0, 0.0)
             heard_at, seen = time.monotonic(), (0, 0)
             while True:
                 outputs = sum((await consumer.end_offsets(partitions)).values())
                 committed = await _committed(admin, lane, course) if outputs else 0
                 used_s = sum(map(cpu_s, pids)) or last.cpu_s
+                before = before if outputs else last
                 last = _Moment(time.perf_counter(), outputs, used_s, sum(map(cpu_s, course.services)))
                 if first is None and outputs:
                     first, foreign = last, ForeignLoad([*course.services, *pids])
@@ -127,7 +130,8 @@ async def measure(
                 await asyncio.sleep(POLL_INTERVAL_S)
             foreign_cores = foreign.cores()
             course.before_end()
-        return _figures(first or last, last, foreign_cores)
+        # So few events that all were out at the first look: then from the look before it.
+        return _figures(first if first and first.outputs < last.outputs else before, last, foreign_cores)
 
 
 def _figures(first: _Moment, last: _Moment, foreign_cores: float) -> Run:
