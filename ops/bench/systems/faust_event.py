@@ -11,7 +11,7 @@ app, source, tags = make_app(here)
 async def tag(stream):
     """Parse, score and decide one event; send its decision."""
     async for value in stream:
-        (track_id,), (decision,) = here.decide([value])
+        track_id, decision = here.decide_one(value)
         await tags.send(key=track_id.encode(), value=decision)
 
 

@@ -11,8 +11,7 @@ def run() -> None:
     tags = app.topic(here.tags, key_serializer="bytes", value_serializer="bytes")
 
     def tag(value: bytes) -> bytes:
-        _track_ids, (decision,) = here.decide([value])
-        return decision
+        return here.decide_one(value)[1]
 
     app.dataframe(source).apply(tag).to_topic(tags)
     app.run()
