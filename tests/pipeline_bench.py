@@ -7,6 +7,7 @@ from streamer.core.batch import RecordBatch
 from streamer.core.breaker import Breaker
 from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
 from streamer.pipeline import Pipeline, PipelineSettings
+from streamer.ports import DecisionEncoder, ServingSource
 from tests.fakes import (
     LAYOUT,
     FakeBulkDecoder,
@@ -28,7 +29,13 @@ class Bench:
     """One pipeline and everything around it; offsets are counted per partition."""
 
     def __init__(
-        self, batch_max: int, linger_s: float, partition_of: Callable[[bytes], int | None], least_inputs: int
+        self,
+        batch_max: int,
+        linger_s: float,
+        partition_of: Callable[[bytes], int | None],
+        least_inputs: int,
+        serving: ServingSource | None = None,
+        encoder: DecisionEncoder | None = None,
     ) -> None:
         self.scorer = FakeScorer()
         self.serving = FakeServingSource(self.scorer)
@@ -44,8 +51,8 @@ class Bench:
             LAYOUT,
             {JSON_CONTENT_TYPE: FakeDecoder()},
             {ARROW_CONTENT_TYPE: FakeBulkDecoder()},
-            FakeEncoder(),
-            self.serving,
+            encoder or FakeEncoder(),
+            serving or self.serving,
             self.sink,
             self.metrics,
             self.clock,
@@ -82,9 +89,11 @@ async def bench(
     linger_s: float = 0.005,
     partition_of: Callable[[bytes], int | None] = lambda key: None,
     least_inputs: int = 1000,
+    serving: ServingSource | None = None,
+    encoder: DecisionEncoder | None = None,
 ) -> AsyncIterator[Bench]:
     """A running pipeline, closed at the end with its scorer let go."""
-    made = Bench(batch_max, linger_s, partition_of, least_inputs)
+    made = Bench(batch_max, linger_s, partition_of, least_inputs, serving, encoder)
     try:
         yield made
     finally:
