@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ops.cli import bench_swap
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar
 
 DEFAULT_OUT = Path("build/bench")
@@ -103,3 +104,6 @@ def memory(
     note(f"Picture: {picture}")
     if any(run.failures for run in runs):
         raise typer.Exit(1)
+
+
+app.command("swap", epilog=bench_swap.EPILOG)(bench_swap.swap)
