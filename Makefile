@@ -11,12 +11,12 @@ ARGS ?=
 # Units first: what is wrong in a function should not first be seen as a broken stream.
 TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/browser tests/fault tests/benchmark)
 
-.PHONY: help setup same-place demo test lint fuzz bench bench-peers chaos soak kubernetes
+.PHONY: help setup same-place demo test lint fuzz bench bench-peers bench-record chaos soak kubernetes
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: same-place $(STAMP) ## install everything into .venv (the others do it by themselves)
 
@@ -40,8 +40,22 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
 
-bench: bench-peers ## our worker beside the alternatives, on the same broker; ARGS="..."
-	@$(BIN)/tagstream bench peers $(ARGS)
+bench: bench-peers ## our worker beside every other way, where its time goes, its networks: six minutes; ARGS="--rounds 1"
+	@$(BIN)/tagstream bench peers --events 60000 $(ARGS)
+	@$(BIN)/tagstream bench stages
+	@$(BIN)/tagstream bench model
+
+# An hour's quarter on a machine that does nothing else: all of docs/performance.md, pictures and tables.
+RECORD := $(BIN)/tagstream bench
+bench-record: bench-peers ## take all figures of docs/performance.md anew; leave the machine alone meanwhile
+	@$(RECORD) peers --out docs/performance
+	@for lane in json arrow; do \
+		$(RECORD) worker --lane $$lane --out docs/performance && $(RECORD) scale --lane $$lane --out docs/performance \
+			&& $(RECORD) stages --lane $$lane --out docs/performance || exit 1; done
+	@for workers in 1 2; do $(RECORD) worker --scorer served --workers $$workers --out docs/performance || exit 1; done
+	@$(RECORD) latency --out docs/performance
+	@$(RECORD) model --out docs/performance
+	@$(BIN)/python -m ops.bench.document
 
 # Each in an environment of its own, because its pins do not fit beside ours; one that cannot be had is told, and missing.
 bench-peers: setup ## install what `make bench` compares with and setup does not: Quix Streams, Pathway

@@ -33,7 +33,7 @@ LOG_TAIL_CHARACTERS = 2_000
 
 @dataclass(frozen=True)
 class Run:
-    """What one run did between its first output and its last commit."""
+    """What one run did between its first and its last output; that all was committed then has been waited for."""
 
     events_per_s: float
     cpu_us_per_event: float
@@ -91,6 +91,7 @@ class Course:
     core: int | None = None
     ends: bool = False  # tells by a file that it has committed all, instead of in a consumer group
     services: Sequence[int] = ()  # pids of our Kafka and Redis
+    at_first: Callable[[list[int]], None] = lambda _pids: None  # called when the first output is there
     before_end: Callable[[], None] = lambda: None  # called when all is committed, with the processes still there
 
 
@@ -117,9 +118,11 @@ async def measure(
                 committed = await _committed(admin, lane, course) if outputs else 0
                 used_s = sum(map(cpu_s, pids)) or last.cpu_s
                 before = before if outputs else last
-                last = _Moment(time.perf_counter(), outputs, used_s, sum(map(cpu_s, course.services)))
+                if last.outputs < tracks:
+                    last = _Moment(time.perf_counter(), outputs, used_s, sum(map(cpu_s, course.services)))
                 if first is None and outputs:
                     first, foreign = last, ForeignLoad([*course.services, *pids])
+                    course.at_first(pids)
                 on_progress(min(outputs, tracks))
                 if outputs >= tracks and committed >= course.records:
                     break

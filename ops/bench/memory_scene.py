@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from aiokafka.partitioner import murmur2
 
 from ops.bench.peers import PEERS
 from ops.bench.slow_worker import SLOW_FILE_VARIABLE
-from ops.bench.workload import CHUNK_TRACKS, Workload, track_id_of
+from ops.bench.workload import Workload, endless_events
 from ops.errors import OpsError
 from ops.local.services import start_services
 from ops.local.worker import WorkerProcess
@@ -71,7 +71,7 @@ class Scene:
         self.partitions = partitions
         self.samples: list[Sample] = []
         self.produced = 0
-        self._events = _many_events()
+        self._events = endless_events()
         self._slow_file = self._folder / "tracks-per-s"
         self._batch_max = batch_max
 
@@ -225,14 +225,3 @@ class Scene:
         name = self.settings.topic_probabilities
         files = (self._folder / "services").glob(f"kafka-*/data/{name}-*/*.log")
         return sum(file.stat().st_size for file in files) / MIB
-
-
-def _many_events() -> Iterator[tuple[bytes, bytes]]:
-    """Events without end, key and value.
-
-    The bodies of the first few thousand come again under other track ids, too far apart to be compressed away.
-    """
-    bodies = [value.partition(b",")[2] for _, value in Workload(CHUNK_TRACKS).values()]
-    for number, body in enumerate(itertools.cycle(bodies)):
-        key = track_id_of(number).encode()
-        yield key, b'{"track_id":"%b",%b' % (key, body)

@@ -134,27 +134,13 @@ def _program(
 
 
 def _prepare_tagstream(workload: Workload, folder: Path) -> None:
-    """A model artefact whose `linear` network has the workload's weights; `champion` starts a worker."""
-    import torch
+    """A model artefact whose `linear` network has the weights that every system has; `champion` starts a worker."""
+    from ops.bench.networks import Network, publish
 
-    from model.artifact import fixed_network, new_artifact
-    from model.network import Linear
-    from model.registry import Registry
-
-    network = fixed_network(workload.vocabulary, "linear")
-    assert isinstance(network, Linear)
-    weights, bias = workload.linear_part
-    with torch.no_grad():
-        network.linear.weight.copy_(torch.from_numpy(weights))
-        network.linear.bias.copy_(torch.from_numpy(bias))
-        network.skip.gain.fill_(1.0)
-        network.skip.offset.fill_(0.0)
-    thresholds = dict(zip(workload.layout.tags, workload.scorer.thresholds.tolist(), strict=True))
-    version = new_artifact(network, workload.vocabulary, thresholds, folder)
-    Registry(folder).set_alias("champion", version, who="bench", why="the weights that every peer has")
+    publish(workload, Network.CHEAP, folder)
 
 
-def _start_tagstream(lane: Lane, shared: Path) -> Start:
+def start_worker(lane: Lane, shared: Path) -> Start:
     own = {"TAGSTREAM_MODELS_DIR": str(shared), "TAGSTREAM_METRICS_PORT": "0", "TAGSTREAM_DEVICE": "cpu"}
     executable = Path(sys.executable).with_name("tagstream")  # the command itself, as a person starts it
     return Start([str(executable), "worker"], lane.environment() | own)
@@ -194,11 +180,11 @@ PEERS: tuple[Peer, ...] = (
         "confluent_kafka",
     ),
     Peer(
-        "tagstream-json", _start_tagstream, _prepare_tagstream, "a tagstream worker: all of the contract",
+        "tagstream-json", start_worker, _prepare_tagstream, "a tagstream worker: all of the contract",
         needs_redis=True,
     ),
     Peer(
-        "tagstream-arrow", _start_tagstream, _prepare_tagstream, "the same, bulk lane", needs_redis=True,
+        "tagstream-arrow", start_worker, _prepare_tagstream, "the same, bulk lane", needs_redis=True,
         wire=Wire.ARROW, share=FAST_SHARE,
     ),
 )  # fmt: skip

@@ -37,11 +37,11 @@ def keep(folder: Path, name: str, report: Mapping[str, Any], draw: Callable[[Any
     return path
 
 
-def bars(axes: Any, values: Mapping[str, float], label: str, ours: str) -> None:
+def bars(axes: Any, values: Mapping[str, float], label: str, ours: str, form: str = "{:,.0f}") -> None:
     """A horizontal bar per name, in the order given from the top; one that begins with `ours` in its own colour."""
     names = list(values)[::-1]
     heights = [values[name] for name in names]
     drawn = axes.barh(names, heights, color=[OURS if name.startswith(ours) else THEIRS for name in names])
-    axes.bar_label(drawn, [f" {height:,.0f}" for height in heights], fontsize=8)
+    axes.bar_label(drawn, [" " + form.format(height) for height in heights], fontsize=8)
     axes.set_xlabel(label)
     axes.margins(x=0.12)

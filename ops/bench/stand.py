@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from aiokafka.admin import NewTopic
 
 from ops.bench.measure import Course, Run, measure, read_decisions
 from ops.bench.peers import Lane, Start, Wire
-from ops.bench.workload import Agreement, Workload
+from ops.bench.workload import Agreement, Score, Workload
 from ops.bulk_lane import produce_bulk
 from ops.kafka_io import produce_events, topic_ranges
 from ops.local.services import Services, services_from_environment_or_start
 from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.adapters.kafka_topic_contract import plan_topics
 from streamer.adapters.kafka_topics import create_topics
 from streamer.settings import Settings, load_settings
 
@@ -57,8 +59,8 @@ class Stand:
             await produce_events(settings, values, on_progress=tell)
         return source
 
-    async def lane(self, run: str, source: str, partitions: int) -> Lane:
-        """A run's own names, its topics created."""
+    async def lane(self, run: str, source: str, partitions: int, stamped: bool = False) -> Lane:
+        """A run's own names, its topics created; the broker's time is that of a decision where they are `stamped`."""
         name = f"{self.name}.{run}"
         folder = self.folder / run
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +69,17 @@ class Stand:
             source=source, tags=f"{name}.tags", scores=f"{name}.scores", deadletter=f"{name}.deadletter",
             group=name, folder=folder,
         )  # fmt: skip
+        if stamped:
+            await self._create_stamped(lane, partitions)
         self.topics |= {topic.name for topic in await create_topics(self.settings(lane), partitions, 1)}
         return lane
+
+    async def _create_stamped(self, lane: Lane, partitions: int) -> None:
+        settings = self.settings(lane)
+        _, tags, *_ = plan_topics(settings, 1)
+        config = {**tags.config, "message.timestamp.type": "LogAppendTime"}
+        async with running(Admin(**client_options(settings)), settings) as admin:
+            await admin.create_topics([NewTopic(tags.name, partitions, 1, topic_configs=config)])
 
     @staticmethod
     def settings(lane: Lane) -> Settings:
@@ -85,17 +96,19 @@ class Stand:
         starts: Sequence[Start],
         workload: Workload,
         *,
+        score: Score | None = None,
         core: int | None = None,
         ends: bool = False,
+        at_first: Callable[[list[int]], None] = lambda _pids: None,
         before_end: Callable[[], None] = lambda: None,
     ) -> tuple[Run, Agreement]:
         """Start a system on the preloaded topic, measure it to the last commit, compare what it decided."""
         settings, total = self.settings(lane), workload.events
         records = sum(len(offsets) for offsets in (await topic_ranges(settings, lane.source)).values())
-        course = Course(total, records, core, ends, self.pids, before_end)
+        course = Course(total, records, core, ends, self.pids, at_first, before_end)
         run = await measure(settings, starts, lane, course, lambda done: self.on_progress(title, done, total))
         self.on_progress(f"{title}: checking its decisions", total, total)
-        agreement = workload.compare(await read_decisions(settings, lane))
+        agreement = workload.compare(await read_decisions(settings, lane), score)
         agreement.repeated_outputs = run.outputs - total
         return run, agreement
 

@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ops.cli import bench_swap
+from ops.cli import bench_swap, bench_worker
+from ops.cli.bench_worker import DEFAULT_OUT, OutOption
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar
 
-DEFAULT_OUT = Path("build/bench")
-OutOption = Annotated[Path, typer.Option(help="Folder for the report (JSON) and its picture.")]
-
 app = typer.Typer(help="Measure on real parts; outputs are checked before figures are told.", no_args_is_help=True)
+app.command("worker", epilog="Example: tagstream bench worker --scorer served --workers 2")(bench_worker.worker)
+app.command("scale", epilog="Example: tagstream bench scale --lane arrow")(bench_worker.scale)
+app.command("stages", epilog="Example: tagstream bench stages --lane arrow")(bench_worker.stages)
+app.command("latency", epilog="Example: tagstream bench latency --load 50 --seconds 30")(bench_worker.latency)
+app.command("model", epilog="Example: tagstream bench model --scorer served --batch 1024 --device cuda")(
+    bench_worker.model
+)
 
 
 class MemoryKind(StrEnum):

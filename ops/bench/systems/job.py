@@ -21,6 +21,7 @@ LISTS = ("tags", "categories")  # columns: the tags of all classes, then the cat
 CLIP_LOW, CLIP_HIGH = 1e-5, 2.5e-4  # as model.network.NetworkConfig
 BATCH = 512  # events, where a system lets one choose: the product's micro-batch
 COMMIT_INTERVAL_S = 0.25  # the product's
+STANDSTILL_INTERVAL_S = 1.0  # of systems that stand still to flush before they commit: seldomer, in their favour
 COMMITTED_FILE = "committed"  # in the run's folder, made by a system that has no consumer group to ask
 SHOWN_DECIMALS = 4  # of a score
 
