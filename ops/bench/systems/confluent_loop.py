@@ -40,13 +40,13 @@ def run(here: Place) -> None:
     consumer, producer = Consumer(consumer_options(here)), Producer(producer_options(here.bootstrap))
     consumer.subscribe([here.source])
     committed_s = time.monotonic()
-    reached: dict[int | None, Message] = {}  # by partition, the last message of which a decision was produced
+    reached: dict[int, Message] = {}  # by partition, the last message taken
     while going:
         messages = consumer.consume(BATCH, CONSUME_TIMEOUT_S)
         for message in messages:
             if message.error():
                 raise KafkaException(message.error())
-            reached[message.partition()] = message
+            reached[message.partition() or 0] = message
         if messages:
             for track_id, decision in zip(*here.decide([message.value() or b"" for message in messages]), strict=True):
                 producer.produce(here.tags, decision, track_id.encode())
