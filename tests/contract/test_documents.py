@@ -35,7 +35,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
             assert fragment in map(anchor, headings), f"{target}: no such heading"
     for name in SOURCE.findall(text):
         assert (ROOT / name).exists(), f"{name} does not exist"
-    for target in re.findall(r"(?:`|^)make ([a-z][a-z-]+)", text, re.MULTILINE):
+    blocks = "\n".join(re.findall(r"^```\n(.+?)^```", text, re.MULTILINE | re.DOTALL))
+    named = re.findall(r"`make ([a-z][a-z-]+)", text) + re.findall(r"^make ([a-z][a-z-]+)", blocks, re.MULTILINE)
+    for target in named:
         assert target in TARGETS, f"`make {target}` does not exist"
 
 
