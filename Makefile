@@ -44,12 +44,12 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1)
 
-bench: bench-peers ## our worker beside every other way, where its time goes, its networks: six minutes; ARGS="--rounds 1"
+bench: bench-peers ## our worker beside every other way, where its time goes, its networks: eight minutes; ARGS="--rounds 1"
 	@$(BIN)/tagstream bench peers --events 60000 $(ARGS)
 	@$(BIN)/tagstream bench stages
 	@$(BIN)/tagstream bench model
 
-# An hour's quarter on a machine that does nothing else: all of docs/performance.md, pictures and tables.
+# 25 minutes on a machine that does nothing else: all of docs/performance.md, pictures and tables.
 RECORD := $(BIN)/tagstream bench
 bench-record: bench-peers ## take all figures of docs/performance.md anew; leave the machine alone meanwhile
 	@$(RECORD) peers --out docs/performance

@@ -30,6 +30,10 @@ FRAME = re.compile(r"(?P<function>.+) \((?P<file>[^():]+)(?::\d+)?\)$")
 # Whose frames a sample may be counted for.
 KNOWN = ("streamer/", "model/", "aiokafka/", "faust/", "mode/", "redis/", "prometheus_client/", "asyncio/", "torch/")
 
+# A thread whose innermost frame is one of these waits; py-spy takes some of them for running.
+WAITING = {("select", "selectors.py"), ("_worker", "thread.py"), ("wait", "threading.py")}
+WAITED = "waiting for the network or another thread, and being woken"
+
 
 def run_stages(plan: Plan, on_progress: OnProgress) -> dict[str, Any]:
     """Run the plan once and look where its time goes; the report that `--json` prints."""
@@ -88,13 +92,15 @@ def by_place(lines: Iterable[str]) -> Counter[str]:
 
 
 def _place(frames: list[str]) -> str:
+    innermost = FRAME.match(frames[-1])
+    if innermost and (innermost["function"], Path(innermost["file"]).name) in WAITING:
+        return WAITED
     for frame in reversed(frames):
         if match := FRAME.match(frame):
             for known in KNOWN:
                 _, there, rest = match["file"].rpartition(known)
                 if there:
                     return f"{known}{rest}: {match['function']}"
-    innermost = FRAME.match(frames[-1])
     return f"{innermost['file']}: {innermost['function']}" if innermost else frames[-1]
 
 

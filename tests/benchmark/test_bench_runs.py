@@ -8,7 +8,7 @@ from ops.bench.latency import run_latency
 from ops.bench.model import Precision, run_model
 from ops.bench.networks import Network
 from ops.bench.peers import Wire
-from ops.bench.stages import by_place, run_stages
+from ops.bench.stages import WAITED, by_place, run_stages
 from ops.bench.worker import Plan, run_workers, scale_plans
 from ops.errors import OpsError
 
@@ -89,9 +89,10 @@ def test_samples_count_for_the_innermost_frame_that_is_known():
         "main (x.py:1);_decode (streamer/pipeline.py:9);loads (json/decoder.py:3) 5",
         "main (x.py:1);_decode (streamer/pipeline.py:12) 2",
         "main (x.py:1);poll (elsewhere/y.py:2) 4",
+        "main (x.py:1);_run_once (asyncio/base_events.py:5);select (selectors.py:468) 3",
         "not a line",
     ]
-    assert by_place(lines) == {"streamer/pipeline.py: _decode": 7, "elsewhere/y.py: poll": 4}
+    assert by_place(lines) == {"streamer/pipeline.py: _decode": 7, "elsewhere/y.py: poll": 4, WAITED: 3}
 
 
 def test_scale_keeps_all_but_workers_and_partitions():
