@@ -265,6 +265,7 @@ def test_no_secret_is_baked_into_an_image():
         "!pyproject.toml",
         "!constraints.txt",
         "!README.md",
+        "!LICENSE",
         "!streamer",
         "!model",
         "!ops",

@@ -171,6 +171,7 @@ def test_a_worker_without_one_right_on_redis_does_not_begin(desk: Desk, rule: st
 LINES = (
     "thresholds show",
     "thresholds set genres-t0=0.5 --no-wait",
+    "thresholds set genres-t0=0.6 --no-wait",  # one of the two is a change, and writes
     "models promote champion --no-wait",
     "deadletter resume --timeout 0",
     "models promote {foreign} --no-wait",  # refused: another vocabulary

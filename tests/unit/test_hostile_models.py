@@ -242,9 +242,10 @@ def test_the_checksum_is_sha256_of_the_very_bytes_that_are_used(registry: Regist
     assert body["files"][WEIGHTS] == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = re.compile(
-    r"(?<!safetensors\.)torch\.load\b|\.load_state_dict_from_url|allow_pickle\s*=\s*True|yaml\.load|\beval\(|\bexec\("
+    r"(?<!safetensors\.)torch\.load\b|\.load_state_dict_from_url|allow_pickle\s*=\s*True|\beval\(|\bexec\("
+    r"|yaml\.(load|unsafe|full|(Unsafe|Full|C?)Loader)|from yaml import"
 )
 
 
@@ -262,4 +263,5 @@ def test_nothing_here_reads_pickles_or_runs_data():
 
 
 def test_the_scan_would_see_it():
+    assert UNSAFE_CALLS.search("yaml.load(text, yaml.Loader)") and not UNSAFE_CALLS.search("yaml.safe_load(text)")
     assert UNSAFE_CALLS.search("x = torch.load(path)") and UNSAFE_CALLS.search("np.load(f, allow_pickle=True)")
