@@ -14,9 +14,11 @@ from streamer.adapters.redis_rights import WORKER_COMMANDS
 from streamer.settings import Settings
 
 REPLAY_GROUP = "{group}-deadletter-replay"
-# What thresholds, promote and resume send; redis-py's own HELLO and CLIENT SETINFO need no right or are not missed.
+# What thresholds, promote, resume and redecide send; redis-py's own HELLO and CLIENT SETINFO need no right or are
+# not missed.
 OPS_COMMANDS = (
-    "get", "set", "hgetall", "hmget", "hset", "hsetnx", "xadd", "scan", "watch", "unwatch", "multi", "exec",
+    "get", "set", "hgetall", "hmget", "hset", "hsetnx", "xadd", "xrange", "xrevrange", "scan", "watch", "unwatch",
+    "multi", "exec",
 )  # fmt: skip
 REDIS_COMMANDS = {"worker": WORKER_COMMANDS, "ops": OPS_COMMANDS}
 
@@ -31,7 +33,8 @@ class Needed:
 
 def kafka_rights(settings: Settings) -> dict[str, list[Needed]]:
     """By principal; the trainer's list is empty."""
-    source, dead = settings.topic_probabilities, settings.topic_deadletter
+    source = settings.topic_probabilities
+    reads = {settings.topic_deadletter: "tail, deadletter", settings.topic_scores: "tail, redecide"}
     every = [plan.name for plan in plan_topics(settings, 1)]
     replays = Right(Operation.READ, "group", REPLAY_GROUP.format(group=settings.group))
     return {
@@ -44,10 +47,7 @@ def kafka_rights(settings: Settings) -> dict[str, list[Needed]]:
                 Needed(Right(Operation.DESCRIBE_CONFIGS, "topic", name), "topics create, topics check")
                 for name in every
             ),
-            *(
-                Needed(Right(Operation.READ, "topic", name), "tail, deadletter" if name == dead else "tail")
-                for name in every
-            ),
+            *(Needed(Right(Operation.READ, "topic", name), reads.get(name, "tail")) for name in every),
             Needed(Right(Operation.WRITE, "topic", source), "deadletter replay"),
             Needed(replays, "deadletter replay"),
         ],

@@ -125,6 +125,7 @@ class LifecycleService(Service):
         self.add_future(self._side_task(self.lifecycle.follow()))
         self.add_future(self._side_task(self.lifecycle.beat()))
         self.add_future(self._side_task(self.lifecycle.watch()))
+        self.add_future(self._side_task(self.lifecycle.redecide()))
         if sys.stderr.isatty():
             self.add_future(self._progress())
 

@@ -12,15 +12,19 @@ from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_records import UNREADABLE_CONTENT_TYPE, UnreadableBatchDecoder
 from streamer.adapters.kafka_sink import KafkaSink
 from streamer.adapters.metrics import PrometheusMetrics
+from streamer.adapters.redis_runs import RedisRuns
 from streamer.adapters.redis_store import RedisStore
+from streamer.adapters.scores_topic import ScoresTopic
 from streamer.adapters.state_store import StateStore
 from streamer.adapters.tag_counts import TagCounts
 from streamer.adapters.torch_scorer import RegistryLoader
 from streamer.core.breaker import Breaker
 from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
 from streamer.core.lease import Lease
+from streamer.core.pace import Pace
 from streamer.lifecycle import Lifecycle
 from streamer.pipeline import Pipeline, PipelineSettings
+from streamer.redecide import Redecider
 from streamer.serving import ServingControl
 from streamer.settings import Settings
 
@@ -38,6 +42,13 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
     loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
     last_good = StateStore(settings.state_dir, settings.worker, f"{settings.topic_probabilities} {settings.group}")
     serving = ServingControl(store, loader, last_good, clock)
+
+    pace = Pace(clock.monotonic_s())
+    metrics.on_latencies = lambda latencies_s: pace.observe(latencies_s, clock.monotonic_s())
+    redecider = Redecider(
+        RedisRuns(settings), ScoresTopic(settings), serving, sink, pace, clock, JsonDecisionEncoder,
+        settings.topic_tags, settings.topic_scores, settings.worker,
+    )  # fmt: skip
 
     async def build_pipeline() -> Pipeline:
         layout = serving.current().model.layout
@@ -58,7 +69,8 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
             breaker,
         )
 
-    return Lifecycle(settings, store, serving, sink, metrics, build_pipeline, fail_fast), metrics, lease
+    lifecycle = Lifecycle(settings, store, serving, sink, metrics, redecider, build_pipeline, fail_fast)
+    return lifecycle, metrics, lease
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:

@@ -13,6 +13,7 @@ from streamer.adapters.metrics import PrometheusMetrics, counter, gauge, gauges_
 from streamer.adapters.serving_metrics import serving_families
 from streamer.core.stall import Standing
 from streamer.pipeline import Pipeline
+from streamer.redecide import Redecider
 from streamer.serving import ServingControl
 from streamer.settings import Settings
 from streamer.watchdog import Consumer, Watchdog
@@ -25,7 +26,12 @@ class Condition:
     """The facts about one worker and what is told of them; `streamer.lifecycle` makes them change."""
 
     def __init__(
-        self, settings: Settings, serving: ServingControl, sink: KafkaSink, metrics: PrometheusMetrics
+        self,
+        settings: Settings,
+        serving: ServingControl,
+        sink: KafkaSink,
+        metrics: PrometheusMetrics,
+        redecider: Redecider,
     ) -> None:
         self.pipeline: Pipeline | None = None
         self.consumer: Consumer | None = None
@@ -34,6 +40,7 @@ class Condition:
         self._serving = serving
         self._sink = sink
         self._metrics = metrics
+        self._redecider = redecider
         self._started_at_s = time.time()
         self._batch_max = settings.batch_max
         self._process = f"{socket.gethostname()} pid {os.getpid()} of {self._started_at_s * 1000:.0f}"
@@ -71,6 +78,7 @@ class Condition:
             "paused": self._paused(),
             "pauses": str(self.pipeline.pauses if self.pipeline else 0),
             "stalled": self._watchdog.reason,
+            "redecide": self._redecider.doing,
         }
         return fields | self._latency() | self._versions()
 
@@ -189,3 +197,5 @@ class Condition:
             "tagstream_batch_capacity_tracks", "TAGSTREAM_BATCH_MAX: what a full micro-batch holds", self._batch_max
         )
         yield from serving_families(self._serving)
+        yield counter("tagstream_redecide_examined", "Retained scores re-examined", self._redecider.examined)
+        yield counter("tagstream_redecide_changed", "Of these the ones whose tags differed", self._redecider.changed)

@@ -24,6 +24,7 @@ from streamer.adapters.redis_store import RedisStore
 from streamer.condition import HEARTBEAT_S, Condition
 from streamer.core.errors import TagstreamError
 from streamer.pipeline import Pipeline
+from streamer.redecide import Redecider
 from streamer.serving import ServingControl, StoreUnavailable
 from streamer.settings import Settings
 
@@ -39,7 +40,8 @@ class NotYet(TagstreamError):
 
 
 class Lifecycle(Condition):
-    """What one worker does besides the hot path: `prepare`, then the side tasks `follow`, `beat` and `watch`."""
+    """What one worker does besides the hot path: `prepare`, then the side tasks `follow`, `beat`, `watch` and
+    `redecide`."""
 
     def __init__(
         self,
@@ -48,10 +50,11 @@ class Lifecycle(Condition):
         serving: ServingControl,
         sink: KafkaSink,
         metrics: PrometheusMetrics,
+        redecider: Redecider,
         build_pipeline: Callable[[], Awaitable[Pipeline]],
         fail_fast: bool,
     ) -> None:
-        super().__init__(settings, serving, sink, metrics)
+        super().__init__(settings, serving, sink, metrics, redecider)
         self._store = store
         self._build_pipeline = build_pipeline
         self._fail_fast = fail_fast
@@ -149,6 +152,11 @@ class Lifecycle(Condition):
         """Run the watchdog; what it raises ends the worker."""
         assert self.consumer is not None and self.pipeline is not None
         await self._watchdog.run(self.consumer, self.pipeline, lambda: self._metrics.acknowledged_tracks)
+
+    async def redecide(self) -> None:
+        """Take part in re-decide runs."""
+        assert self.consumer is not None and self.pipeline is not None
+        await self._redecider.run(self.pipeline, self.consumer, lambda: self.stopping)
 
     async def beat(self) -> None:
         """Heartbeat in Redis: each second, and right after every swap."""

@@ -51,6 +51,7 @@ class Report:
     duplicates: int
     commits_sampled: int
     decisions: list[Output] = field(repr=False)
+    found: Evidence = field(repr=False)
     duplicates_by_partition: Counter[int] = field(default_factory=Counter)
     withdrawn: int = 0
     unfinished: int = 0  # decisions whose worker ended before it retained the scores; decided again since
@@ -207,6 +208,7 @@ def judge(
         duplicates=len(outputs) - len(set(outputs)),
         commits_sampled=len(samples),
         decisions=found.decisions,
+        found=found,
         duplicates_by_partition=surplus,
         withdrawn=sum(event.body is None for event in found.inputs.values()),
         unfinished=unfinished,

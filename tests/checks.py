@@ -69,7 +69,7 @@ def check_places(found: Evidence) -> None:
 def check_identities(found: Evidence) -> None:
     """Equal for the same source, model and thresholds, different for any other: recomputed from the contract."""
     for d in found.decisions:
-        text = f"{found.topics[0]}|{d.source[0]}|{d.source[1]}|0|{d.model}|{d.thresholds}|"
+        text = f"{found.topics[0]}|{d.source[0]}|{d.source[1]}|0|{d.model}|{d.thresholds}|{d.redecided}"
         wanted = hashlib.sha256(text.encode()).hexdigest()[:16]
         if d.identity != wanted:
             raise Violation(Kind.WRONG_ID, f"decision-id of {d.source} is {d.identity}, not {wanted}")
@@ -140,6 +140,10 @@ def _walk(found: Evidence, topic: str, outputs: Sequence[Output], stones: Sequen
     for out in sorted([*outputs, *stones], key=lambda out: (out.partition, out.position)):
         track = tracks.get((out.partition, out.track))
         if isinstance(out, Output):
+            if out.redecided and track is not None and ranks.get(out.source) != track.highest:
+                raise Violation(
+                    Kind.OUT_OF_ORDER, f"{track.name}: run {out.redecided} re-decided {out.source}, not the newest"
+                )
             if out.source in ranks and track is not None and track.event(ranks[out.source]):
                 firsts[out.source] = out.partition, out.position
         elif track is None:
@@ -165,7 +169,10 @@ def _check_ends(tracks: Mapping[tuple[int, str], Track]) -> None:
 def _check_agreement(found: Evidence) -> None:
     """What compaction would keep of a track in both topics was made together."""
     last_decision, last_scores = newest(found.decisions), newest(found.scores)
+    withdrawn = {(stone.partition, stone.track): stone.position for stone in found.gone_tags}
     for track, decision in last_decision.items():
+        if withdrawn.get(track, -1) > decision.position:
+            continue  # compaction keeps neither: what was under way when the withdrawal came need not be finished
         scores = last_scores.get(track)
         if scores is None or (decision.source, decision.model, decision.thresholds) != (
             scores.source, scores.model, scores.thresholds,

@@ -193,6 +193,30 @@ def _shortest(score: np.float16) -> float:
     return abs(float(np.format_float_positional(score, unique=True)))
 
 
+def check_redecided(layout: Layout, found: Evidence, tables: Mapping[str, Table], live: str) -> int:
+    """Track by track: what compaction keeps has the tags that the live table gives. Returns how many tracks."""
+    decider = Decider(layout, tables)
+    last_decision, last_scores = newest(found.decisions), newest(found.scores)
+    withdrawn = {(stone.partition, stone.track): stone.position for stone in found.gone_tags}
+    kept = {track: d for track, d in last_decision.items() if d.position > withdrawn.get(track, -1)}
+    for track, d in kept.items():
+        scores = last_scores[track]
+        if (d.source, d.model, d.thresholds) != (scores.source, scores.model, scores.thresholds):
+            raise Violation(Kind.NO_SCORES, f"{track}: the last decision is {d}, the last scores are {scores}")
+        if not decider.follows(d._replace(thresholds=live), scores.content):
+            raise Violation(Kind.NOT_REDECIDED, f"{track} has not the tags that {live} gives: {d}")
+    return len(kept)
+
+
+def _check_change(d: Output) -> None:
+    """A re-decision says what is new about it, and that is in what it decides."""
+    tags = {tag for of_class in orjson.loads(d.content)[0].values() for tag in of_class} if d.redecided else set()
+    if d.redecided and not (d.added or d.removed):
+        raise Violation(Kind.MALFORMED, f"{d.source}: re-decided by {d.redecided}, and nothing has changed")
+    if not set(d.added) <= tags or set(d.removed) & tags:
+        raise Violation(Kind.MALFORMED, f"{d.source}: decided {tags}, added {d.added}, removed {d.removed}")
+
+
 def check_reproducible(layout: Layout, found: Evidence, tables: Mapping[str, Table], wanted: Offline) -> int:
     """Every decision follows from retained scores of its source and model and the table it names.
 
@@ -206,6 +230,7 @@ def check_reproducible(layout: Layout, found: Evidence, tables: Mapping[str, Tab
     last_of_source = {d.source: d for d in sorted(found.decisions, key=lambda d: (d.partition, d.position))}
     decider, unfinished = Decider(layout, tables), 0
     for d in found.decisions:
+        _check_change(d)
         candidates = retained.get((d.source, d.model), set())
         if not candidates:
             unfinished += 1

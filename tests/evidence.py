@@ -48,6 +48,7 @@ class Kind(StrEnum):
     BAD_TABLE = "bad table"  # a stored table that is not whole, not valid, not canonical or not its own hash
     UNKNOWN_TABLE = "unknown table"  # one that is not stored
     UNWRITTEN_TABLE = "unwritten table"  # one that follows from nothing that anybody wrote
+    NOT_REDECIDED = "not re-decided"  # not what the live table gives, after a run
     NOT_REPRODUCIBLE = "not reproducible"
 
 
@@ -85,6 +86,9 @@ class Output(NamedTuple):
     thresholds: str
     identity: str
     content: bytes  # scores: the value; decisions: their tags and scores as JSON
+    redecided: str = ""  # the run, in a re-decision only
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class Tombstone(NamedTuple):
@@ -183,6 +187,9 @@ def _keep_decision(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRe
         source, content = (origin["partition"], origin["offset"]), orjson.dumps((body["tags"], body["scores"]))
         told = origin["topic"], origin["row"], body["track_id"], body["model"], body["thresholds"]
         out = _output(record, source, pool.setdefault(content, content))
+        if "redecided" in body:
+            change = tuple(body["added"]), tuple(body["removed"])
+            out = out._replace(redecided=body["redecided"], added=change[0], removed=change[1])
     except (ValueError, KeyError, TypeError) as error:
         raise Violation(Kind.MALFORMED, f"decision {record.partition}/{record.offset}: {error!r}") from None
     wanted = found.topics[0], 0, out.track, out.model, out.thresholds

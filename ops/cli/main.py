@@ -20,6 +20,7 @@ from ops.cli import (
     local,
     models,
     produce,
+    redecide,
     score,
     search,
     tail,
@@ -48,6 +49,7 @@ app.add_typer(deadletter.app, name="deadletter")
 app.command("worker")(worker.worker)
 app.add_typer(thresholds.app, name="thresholds")
 app.command("console", epilog=console.EPILOG)(console.console)
+app.command("redecide", epilog=redecide.EPILOG)(redecide.redecide)
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.TRAIN_EPILOG)(train.train)

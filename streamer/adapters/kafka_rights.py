@@ -69,6 +69,7 @@ def worker_rights(settings: Settings) -> list[Right]:
     outputs = settings.topic_tags, settings.topic_scores, settings.topic_deadletter
     return [
         Right(Operation.READ, "topic", source),
+        Right(Operation.READ, "topic", settings.topic_scores),  # for a re-decide
         Right(Operation.READ, "group", group),
         *(Right(Operation.WRITE, "topic", name) for name in outputs),
         # To see, before it begins, that an output takes whatever the input may hold.

@@ -4,7 +4,7 @@ Names and labels are part of what operators rely on: additive only.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,6 +91,7 @@ class PrometheusMetrics:
         self.registry = CollectorRegistry()
         self.acknowledged_tracks = 0
         self.dead_lettered = 0
+        self.on_latencies: Callable[[np.ndarray], None] | None = None  # told those of each micro-batch, in seconds
         self._clock = clock
         options: dict[str, Any] = {"registry": self.registry}
         self._in = Counter("tagstream_tracks_in", "Inputs taken in: decided, withdrawn and dead-lettered", **options)
@@ -142,6 +143,8 @@ class PrometheusMetrics:
         latencies_s = np.maximum(0.0, (now_ms - stamps[stamps >= 0]) / 1000)
         self._latency.observe(latencies_s)
         self._recent.observe(latencies_s)
+        if self.on_latencies is not None:
+            self.on_latencies(latencies_s)
         self.acknowledged_tracks += size
         self.dead_lettered += dead
 

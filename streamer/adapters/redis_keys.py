@@ -18,6 +18,11 @@ class Keys:
         """Changes each time an operator lets paused workers go on."""
         return f"{self.prefix}resume"
 
+    @property
+    def redecide(self) -> str:
+        """The stream of re-decide runs."""
+        return f"{self.prefix}redecide"
+
     def live(self, model: str) -> str:
         return f"{self.prefix}thresholds:{model}"
 

@@ -13,7 +13,8 @@ from streamer.settings import Settings
 
 ANSWER_S = 2.0
 
-# Every command of `redis_store.py`, its scripts included, with arguments that change nothing; KEY does not exist.
+# Every command of `redis_store.py`, its scripts included, and of `redis_runs.py`, with arguments that change nothing;
+# KEY does not exist.
 KEY = object()
 TRIALS: dict[str, tuple[object, ...]] = {
     "ping": (),
@@ -28,6 +29,7 @@ TRIALS: dict[str, tuple[object, ...]] = {
     "hsetnx": (KEY, "f", ""),
     "xadd": (KEY, "NOMKSTREAM", "*", "f", ""),
     "xrevrange": (KEY, "+", "-"),
+    "xdel": (KEY, "0-0"),
     "client|id": (),
     "client|tracking": ("OFF",),
     "expire": (KEY, 1),

@@ -172,6 +172,8 @@ LINES = (
     "thresholds show",
     "thresholds set genres-t0=0.5 --no-wait",
     "thresholds set genres-t0=0.6 --no-wait",  # one of the two is a change, and writes
+    "thresholds history",
+    "redecide --follow",  # refused where all is allowed: none is going on
     "models promote champion --no-wait",
     "deadletter resume --timeout 0",
     "models promote {foreign} --no-wait",  # refused: another vocabulary

@@ -1,0 +1,70 @@
+"""What a re-decision publishes: a decision with what is new about it, and then the scores record anew.
+
+The decision is the live one of the same scores and table, with three fields more and a `decision-id` of its own run;
+the scores record is the one that was read, byte for byte, but for the `thresholds` it names now.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS
+from streamer.core.ids import decision_id
+from streamer.core.outputs import OutputRecord, Stamp
+
+
+class Origin(NamedTuple):
+    """Where the event of a scores record came from: its header `source`."""
+
+    topic: str
+    partition: int
+    offset: int
+    row: int
+
+
+def parse_origin(source: bytes) -> Origin | None:
+    """The header as coordinates; None where it is none of ours."""
+    try:
+        topic, partition, offset, row = source.decode("utf-8").rsplit("/", 3)
+        numbers = int(partition), int(offset), int(row)
+    except ValueError:
+        return None
+    return Origin(topic, *numbers) if topic and min(numbers) >= 0 else None
+
+
+def parse_track_id(key: bytes | None) -> str | None:
+    """The key as a track id; None where it cannot be one."""
+    try:
+        track_id = (key or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return track_id if 1 <= len(track_id) <= MAX_TRACK_ID_CHARACTERS else None
+
+
+def redecision(decision: bytes, run: str, added: Sequence[str], removed: Sequence[str]) -> bytes:
+    """An encoded decision with the fields of a re-decision at its end."""
+    more = json.dumps({"redecided": run, "added": added, "removed": removed}, ensure_ascii=False, separators=(",", ":"))
+    return decision[:-1] + b"," + more[1:].encode("utf-8", "replace")
+
+
+def decision_record(key: bytes, value: bytes, origin: Origin, stamp: Stamp, run: str) -> OutputRecord:
+    """For the decision topic."""
+    identity = decision_id(*origin, stamp.model, stamp.thresholds, run)
+    headers = [
+        ("content-type", JSON_CONTENT_TYPE.encode()),
+        ("decision-id", identity.encode()),
+        ("model", stamp.model.encode()),
+        ("thresholds", stamp.thresholds.encode()),
+    ]
+    return OutputRecord(key, value, headers, None)
+
+
+def scores_record(key: bytes, value: bytes, source: bytes, timestamp_ms: int, stamp: Stamp) -> OutputRecord:
+    """For the scores topic."""
+    headers = [
+        ("model", stamp.model.encode()),
+        ("vocabulary", stamp.vocabulary.encode()),
+        ("thresholds", stamp.thresholds.encode()),
+        ("source", source),
+    ]
+    return OutputRecord(key, value, headers, timestamp_ms if timestamp_ms >= 0 else None)
