@@ -18,9 +18,10 @@ from aiokafka.structs import ConsumerRecord
 from model.vocabulary import Vocabulary
 from ops.kafka_io import read_ranges, topic_ranges
 from ops.local.jars import cache_dir
-from ops.thresholds_scores import ONE_BITS, RetainedScores
+from ops.thresholds_scores import RetainedScores
 from ops.thresholds_store import ROW, SCORED, UNUSABLE, WITHDRAWN, ScoreStore, track_hash
 from streamer.adapters.kafka_client import Admin, client_options, running
+from streamer.core.float16 import MINUS_ZERO, ONE_BITS
 from streamer.settings import Settings
 
 CHUNK_RECORDS = 8_192
@@ -28,7 +29,6 @@ COMMIT_RECORDS = 131_072  # between two moments from which a broken-off reading 
 OFFSETS_MAX = 20_000_000  # of a topic; older ones are left out. 8 GB with 200 tags
 CACHE_S = 20 * 3600  # Kafka keeps tombstones for 24 hours where nobody says otherwise
 WASTE_ROWS = 250_000  # superseded rows that are never worth a new reading
-MINUS_ZERO = 0x8000
 
 OnProgress = Callable[[int, int], None]  # offsets read, and to read
 

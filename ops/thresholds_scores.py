@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ops.thresholds_store import StoredScores
+from streamer.core import float16
+from streamer.core.float16 import ONE_BITS
 
-ONE_BITS = 0x3C00  # float16's 1.0
 VALUES = ONE_BITS + 1  # that a score can have
 
 
@@ -121,7 +122,4 @@ class Window:
 
 def least_bits(threshold: float) -> int:
     """The bits of the least float16 that reaches a threshold in [0, 1]; beyond all of them where it is off (inf)."""
-    if not threshold <= 1:
-        return VALUES
-    nearest = np.float16(threshold)
-    return int(nearest.view(np.uint16)) + int(float(nearest) < threshold)
+    return min(int(float16.least_bits(np.float64(threshold))), VALUES)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.decide import decide, tag_classes
+from streamer.core.float16 import NO_SIGN, ONE_BITS
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord, Stamp, utc_text
 from streamer.core.redecide import Counts, tags_changed
@@ -27,9 +28,6 @@ from streamer.core.thresholds import ThresholdTable
 from streamer.ports import Clock, DecisionEncoder, Sink
 
 log = logging.getLogger(__name__)
-
-ONE_BITS = 0x3C00  # float16's 1.0
-NO_SIGN = 0x7FFF
 
 
 class Means(Protocol):

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.decide import Decided
+from streamer.core.float16 import NO_SIGN, ONE_BITS
 from streamer.core.layout import Layout
-
-ONE_BITS = 0x3C00  # float16's 1.0: scores lie at bits 0 .. ONE_BITS
-NO_SIGN = 0x7FFF  # a decided score is not negative, but it may be -0.0
 
 Coordinates = tuple[str, int, int, int]  # topic, partition, offset, row
 

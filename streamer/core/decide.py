@@ -17,14 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.core.float16 import INFINITY_BITS, MINUS_ZERO, least_bits
 from streamer.core.layout import CLASSES, Layout
 
 _TAG_BITS = 16  # a vocabulary has fewer than 65,536 tags
 _SCORE_BITS = 15  # a float16 without its sign
 _TAG_MASK = (1 << _TAG_BITS) - 1
 _SCORE_MASK = (1 << _SCORE_BITS) - 1
-_INFINITY = 0x7C00  # the bits of float16's; NaNs lie above
-_MINUS_ZERO = 0x8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ def decide(scores: NDArray[np.float16], thresholds: NDArray[np.float64], tag_cla
     n_rows, n_tags = scores.shape
     n_classes = len(CLASSES)
     raw = np.ascontiguousarray(scores).view(np.uint16)  # [B, T]
-    floor = _least_bits(thresholds)  # [T]
+    floor = least_bits(thresholds)  # [T]
     if not floor.all():
-        raw = np.where(raw == _MINUS_ZERO, np.uint16(0), raw)  # -0.0 reaches a threshold of 0
-    span = np.where(np.isinf(thresholds), 0, _INFINITY + 1 - floor).astype(np.uint16)  # [T]; off: nothing
+        raw = np.where(raw == MINUS_ZERO, np.uint16(0), raw)  # -0.0 reaches a threshold of 0
+    span = np.where(np.isinf(thresholds), 0, INFINITY_BITS + 1 - floor).astype(np.uint16)  # [T]; off: nothing
     flat = np.flatnonzero(raw - floor < span)  # [N]; floor <= bits <= infinity in one unsigned comparison
     rows, tags = np.divmod(flat, n_tags)  # [N], [N]
     bits = raw.ravel()[flat].astype(np.int64)  # [N]
@@ -62,10 +61,3 @@ def decide(scores: NDArray[np.float16], thresholds: NDArray[np.float64], tag_cla
     np.cumsum(np.bincount(groups, minlength=n_rows * n_classes), out=ends[1:])
     bounds = ends[np.arange(n_rows)[:, None] * n_classes + np.arange(n_classes + 1)]  # [B, 4]
     return Decided(keys & _TAG_MASK, bounds)
-
-
-def _least_bits(thresholds: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """`[T]` the bits of the least float16 that is not below each threshold."""
-    nearest = thresholds.astype(np.float16)
-    below = nearest.astype(np.float64) < thresholds
-    return nearest.view(np.uint16) + below.astype(np.uint16)
