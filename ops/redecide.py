@@ -5,7 +5,6 @@ on without whoever asked for it, and anybody may follow it.
 """
 
 import asyncio
-import getpass
 import secrets
 import time
 from collections.abc import Callable
@@ -16,13 +15,12 @@ from redis.exceptions import WatchError
 from ops.errors import OpsError
 from ops.kafka_io import topic_ranges
 from ops.thresholds_admin import ThresholdsAdmin, telling_redis_errors
-from streamer.core.redecide_runs import Run, State, newest_run
+from streamer.core.redecide_runs import ENTRIES_MAX, Run, State, newest_run
 from streamer.settings import Settings
 
 POLL_S = 0.2
 SILENT_S = 10.0  # without any worker, after which there is no use in waiting here
 CANCEL_S = 15.0  # for the workers to hear of it
-ENTRIES_MAX = 10_000
 ATTEMPTS = 5
 
 
@@ -77,7 +75,7 @@ class Redecisions:
         """
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
         request = {
-            "kind": "request", "run": name, "dry_run": str(int(dry_run)), "who": getpass.getuser(), "why": why,
+            "kind": "request", "run": name, "dry_run": str(int(dry_run)), "who": self._admin.who, "why": why,
             "model": asked.model, "thresholds": asked.thresholds, "partitions": str(asked.partitions),
         }  # fmt: skip
         for _ in range(ATTEMPTS):  # others may write to the stream at the same moment
@@ -122,7 +120,7 @@ class Redecisions:
         """
         run = self.going_on()
         with telling_redis_errors(self._settings):
-            self._admin.redis.xadd(self._key, {"kind": "cancel", "run": run.name, "who": getpass.getuser()})
+            self._admin.redis.xadd(self._key, {"kind": "cancel", "run": run.name, "who": self._admin.who})
         deadline_s = time.monotonic() + CANCEL_S
         while time.monotonic() < deadline_s:
             now = self.newest(run.entry)

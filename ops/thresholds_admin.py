@@ -107,7 +107,7 @@ class ThresholdsAdmin:
         self.keys = Keys(settings.redis_prefix)
         self.redis = client(settings)
         self._registry = Registry(settings.models_dir)
-        self._who = who or getpass.getuser()
+        self.who = who or getpass.getuser()
 
     def telling(self):
         """A block in which Redis's own errors become one sentence."""
@@ -236,7 +236,7 @@ class ThresholdsAdmin:
             before, table = self._activate(artifact, why, action, instead_of)
             at_ms = time.time() * 1000
             try:
-                set_alias(CHAMPION, model, self._who, why, action)
+                set_alias(CHAMPION, model, self.who, why, action)
             except ModelError as error:
                 raise OpsError(
                     f"Redis names {model} and the workers obey, but the alias does not: {str(error).rstrip('.')}; "
@@ -283,7 +283,7 @@ class ThresholdsAdmin:
     def _enter(self, transaction: Any, model: str, table: ThresholdTable, action: str, why: str, before: str) -> None:
         """The table under its version, and the history entry, in the caller's transaction."""
         transaction.hsetnx(self.keys.tables(model), table.version, table.canonical)
-        entry = {"who": self._who, "why": why, "action": action, "before": before, "after": table.version}
+        entry = {"who": self.who, "why": why, "action": action, "before": before, "after": table.version}
         transaction.xadd(self.keys.history(model), entry, maxlen=HISTORY_MAX_ENTRIES, approximate=True)
 
     def workers(self) -> dict[str, dict[str, str]]:

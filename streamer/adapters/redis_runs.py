@@ -7,12 +7,11 @@ from typing import Any
 from streamer.adapters.redis_client import REDIS_FAILURES, redis_error
 from streamer.adapters.redis_keys import Keys
 from streamer.adapters.redis_store import redis_client
-from streamer.core.redecide_runs import Progress, Run, newest_run
+from streamer.core.redecide_runs import ENTRIES_MAX, Progress, Run, newest_run
 from streamer.serving import StoreUnavailable
 from streamer.settings import Settings
 
 PAGE = 200  # entries
-ENTRIES_MAX = 10_000  # of the stream: a run leaves one for each partition, and one or two more
 
 
 class RedisRuns:

@@ -17,6 +17,7 @@ from enum import StrEnum
 from streamer.core.redecide import Counts
 
 NUMBERS = ("examined", "changed", "other_models", "unexplained", "unreadable")
+ENTRIES_MAX = 10_000  # of the stream: a run leaves one for each partition, and one or two more
 TAGS_SHOWN_MAX = 1000  # in an entry, by tracks
 
 
