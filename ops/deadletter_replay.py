@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ops.deadletters import Letter, Source
+from ops.deadletters import Letter
 from ops.errors import OpsError
+from streamer.core.source import Source
 
 MAX_METADATA_CHARACTERS = 4_096  # Kafka's default of offset.metadata.max.bytes
 FORMAT = "1"

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heappush, heappushpop
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from aiokafka.structs import ConsumerRecord
 
 from ops.errors import OpsError
 from streamer.adapters.kafka_sink import OMITTED_HEADER
+from streamer.core.source import Source
 
 Headers = list[tuple[str, bytes]]
 
@@ -30,26 +31,6 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _RELATIVE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _INDEX = re.compile(r"\[\d+\]")
-
-
-class Source(NamedTuple):
-    """Where the event of a dead letter stands."""
-
-    topic: str
-    partition: int
-    offset: int
-    row: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Source | None":
-        """`topic/partition/offset/row`; None for anything else."""
-        topic, *numbers = text.rsplit("/", 3)
-        if not topic or len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
-            return None
-        return cls(topic, *map(int, numbers))
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}/{self.row}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from model.vocabulary import Vocabulary
-from ops.deadletters import Letter, Source
+from ops.deadletters import Letter
 from ops.errors import OpsError
 from ops.kafka_io import read_ranges, topic_ranges
 from streamer.adapters.arrow_events import ArrowEventDecoder
@@ -24,6 +24,7 @@ from streamer.adapters.json_events import JsonEventDecoder
 from streamer.core.events import ARROW_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import content_type
+from streamer.core.source import Source
 from streamer.settings import Settings
 
 FIRST_OFFSETS = 2_000  # of the first piece from a partition's end

@@ -16,14 +16,13 @@ from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord, Stamp, utc_text
 from streamer.core.redecide import Counts, tags_changed
 from streamer.core.redecide_outputs import (
-    Origin,
     decision_record,
-    parse_origin,
     parse_track_id,
     redecision,
     scores_record,
 )
 from streamer.core.score_records import ScoreRecords
+from streamer.core.source import Source
 from streamer.core.thresholds import ThresholdTable
 from streamer.ports import Clock, DecisionEncoder, Sink
 
@@ -76,9 +75,9 @@ class Anew:
 
     def prepare(self, records: ScoreRecords, rows: NDArray[np.intp], counts: Counts) -> list[Change]:
         """What is to go out for these rows, whose tags differ."""
-        whole: list[tuple[int, str, Origin]] = []
+        whole: list[tuple[int, str, Source]] = []
         for row in rows.tolist():
-            track_id, origin = parse_track_id(records.keys[row]), parse_origin(records.source(row))
+            track_id, origin = parse_track_id(records.keys[row]), Source.parse(records.source(row))
             if track_id is None or origin is None:
                 self._leave(records, row, counts)
             else:
@@ -94,7 +93,7 @@ class Anew:
     def _changes(
         self,
         records: ScoreRecords,
-        whole: list[tuple[int, str, Origin]],
+        whole: list[tuple[int, str, Source]],
         scores: NDArray[np.float16],
         counts: Counts,
     ) -> list[Change]:
@@ -117,7 +116,7 @@ class Anew:
         return changes
 
     def _change(
-        self, records: ScoreRecords, row: int, origin: Origin, decision: bytes, scores: NDArray[np.float16]
+        self, records: ScoreRecords, row: int, origin: Source, decision: bytes, scores: NDArray[np.float16]
     ) -> Change:
         key = records.keys[row] or b""
         before = self._tables[records.labels[records.label[row]].thresholds]

@@ -187,7 +187,8 @@ async def _at(settings: "Settings", place: str) -> "Letter":
 
 
 async def _of_source(settings: "Settings", text: str) -> "Letter":
-    from ops.deadletters import Selection, Source
+    from ops.deadletters import Selection
+    from streamer.core.source import Source
 
     source = Source.parse(text)
     if source is None:

@@ -6,30 +6,11 @@ the scores record is the one that was read, byte for byte, but for the `threshol
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS
 from streamer.core.ids import decision_id
 from streamer.core.outputs import OutputRecord, Stamp
-
-
-class Origin(NamedTuple):
-    """Where the event of a scores record came from: its header `source`."""
-
-    topic: str
-    partition: int
-    offset: int
-    row: int
-
-
-def parse_origin(source: bytes) -> Origin | None:
-    """The header as coordinates; None where it is none of ours."""
-    try:
-        topic, partition, offset, row = source.decode("utf-8").rsplit("/", 3)
-        numbers = int(partition), int(offset), int(row)
-    except ValueError:
-        return None
-    return Origin(topic, *numbers) if topic and min(numbers) >= 0 else None
+from streamer.core.source import Source
 
 
 def parse_track_id(key: bytes | None) -> str | None:
@@ -47,7 +28,7 @@ def redecision(decision: bytes, run: str, added: Sequence[str], removed: Sequenc
     return decision[:-1] + b"," + more[1:].encode("utf-8", "replace")
 
 
-def decision_record(key: bytes, value: bytes, origin: Origin, stamp: Stamp, run: str) -> OutputRecord:
+def decision_record(key: bytes, value: bytes, origin: Source, stamp: Stamp, run: str) -> OutputRecord:
     """For the decision topic."""
     identity = decision_id(*origin, stamp.model, stamp.thresholds, run)
     headers = [

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from ops.deadletter_replay import Done, Plan, Rules, Skip, Target, prepare
 from ops.deadletter_view import as_json, lines_of
-from ops.deadletters import Letter, Selection, Source, moment_ms
+from ops.deadletters import Letter, Selection, moment_ms
 from ops.errors import OpsError
 from streamer.core.events import Code, Rejected
 from streamer.core.outputs import deadletter_headers
+from streamer.core.source import Source
 
 KEPT = range(100, 164)
 
