@@ -54,19 +54,20 @@ class Report:
     found: Evidence = field(repr=False)
     duplicates_by_partition: Counter[int] = field(default_factory=Counter)
     withdrawn: int = 0
+    redecided: int = 0  # decisions that a re-decide run has made anew
     unfinished: int = 0  # decisions whose worker ended before it retained the scores; decided again since
 
     def line(self) -> str:
         """For people."""
         return (
             f"in {self.inputs:,} = decided {self.decided:,} + dead {self.dead:,} + withdrawn {self.withdrawn:,}; "
-            f"duplicates {self.duplicates:,}; unfinished {self.unfinished:,}; "
+            f"duplicates {self.duplicates:,}; unfinished {self.unfinished:,}; re-decided {self.redecided:,}; "
             f"longest pause {self.longest_pause_s():.2f} s; commits sampled {self.commits_sampled}"
         )
 
     def longest_pause_s(self, since_ms: float = 0, until_ms: float = math.inf) -> float:
-        """The longest time without a new decision inside this span of time."""
-        times = sorted(d.at_ms for d in self.decisions if since_ms <= d.at_ms <= until_ms)
+        """The longest time without a new decision inside this span of time; a re-decision is none."""
+        times = sorted(d.at_ms for d in self.decisions if since_ms <= d.at_ms <= until_ms and not d.redecided)
         edges = [*([since_ms] if since_ms else []), *times, *([until_ms] if until_ms < math.inf else [])]
         return max((b - a for a, b in pairwise(edges)), default=0) / 1000
 
@@ -198,9 +199,10 @@ def judge(
     wanted = Offline(layout, found, score)
     check_scores(found, wanted)
     unfinished = check_reproducible(layout, found, tables, wanted)
-    surplus = Counter(out.partition for out in found.decisions)
-    surplus.subtract(Counter(source[0] for source in {out.source for out in found.decisions}))
-    outputs = [out.source for out in [*found.decisions, *found.dead]]
+    first_hand = [out for out in found.decisions if not out.redecided]
+    surplus = Counter(out.partition for out in first_hand)
+    surplus.subtract(Counter(source[0] for source in {out.source for out in first_hand}))
+    outputs = [out.source for out in [*first_hand, *found.dead]]
     return Report(
         inputs=len(found.inputs),
         decided=len({d.source for d in found.decisions}),
@@ -210,6 +212,7 @@ def judge(
         decisions=found.decisions,
         found=found,
         duplicates_by_partition=surplus,
+        redecided=len(found.decisions) - len(first_hand),
         withdrawn=sum(event.body is None for event in found.inputs.values()),
         unfinished=unfinished,
     )

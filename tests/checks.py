@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from aiokafka import TopicPartition
 
-from tests.evidence import BAD_KEY, DeadLetter, Evidence, Input, Kind, Output, Sample, Source, Tombstone, Violation, few
+from tests.evidence import (
+    BAD_KEY,
+    DeadLetter,
+    Evidence,
+    Input,
+    Kind,
+    Output,
+    Sample,
+    Source,
+    Tombstone,
+    Violation,
+    few,
+    row_of_letter,
+)
 
 Firsts = dict[Source, tuple[int, int]]  # source -> partition and offset of the first output that it has
 
@@ -42,11 +55,14 @@ def _is_permitted(letter: DeadLetter, permitted: Mapping[str, str]) -> bool:
 
 
 def check_dead_letters(found: Evidence) -> None:
-    """Key, value and headers as they came, and then the reasons."""
+    """Key, value and headers as they came, and then the reasons; of a row of a bulk message that row, and its track."""
     for letter in found.dead:
         event = found.inputs[letter.source]
         original = tuple(header for header in event.headers if header[0] != "attempt")
-        if (letter.key, letter.value) != (event.key, event.value):
+        same = letter.value == event.value
+        if event.in_bulk:
+            same = row_of_letter(letter) == (event.key, event.body)
+        if letter.key != event.key or not same:
             raise Violation(
                 Kind.CHANGED, f"{letter.source}: {letter.key} {letter.value!r} was {event.key} {event.value!r}"
             )
@@ -69,7 +85,8 @@ def check_places(found: Evidence) -> None:
 def check_identities(found: Evidence) -> None:
     """Equal for the same source, model and thresholds, different for any other: recomputed from the contract."""
     for d in found.decisions:
-        text = f"{found.topics[0]}|{d.source[0]}|{d.source[1]}|0|{d.model}|{d.thresholds}|{d.redecided}"
+        partition, offset, row = d.source
+        text = f"{found.topics[0]}|{partition}|{offset}|{row}|{d.model}|{d.thresholds}|{d.redecided}"
         wanted = hashlib.sha256(text.encode()).hexdigest()[:16]
         if d.identity != wanted:
             raise Violation(Kind.WRONG_ID, f"decision-id of {d.source} is {d.identity}, not {wanted}")
@@ -149,7 +166,7 @@ def _walk(found: Evidence, topic: str, outputs: Sequence[Output], stones: Sequen
         elif track is None:
             raise Violation(Kind.STRANGE, f"a tombstone of {out.track} in {topic}/{out.partition}")
         elif (offset := track.tombstone()) >= 0:
-            firsts[out.partition, offset] = out.partition, out.position
+            firsts[out.partition, offset, 0] = out.partition, out.position
     _check_ends(tracks)
     return firsts
 
@@ -179,6 +196,8 @@ def _check_agreement(found: Evidence) -> None:
         ):  # fmt: skip
             if scores is not None and scores.source != decision.source:
                 continue  # a later event whose decision was refused: its scores may be there
+            if scores is not None and decision.redecided and scores.model == decision.model:
+                continue  # a re-decision that was broken off in between: `check_redecided` says whether it was finished
             raise Violation(Kind.NO_SCORES, f"{track}: the last decision is {decision}, the last scores are {scores}")
 
 
@@ -222,20 +241,20 @@ def _needed(
     dead: Firsts = {}
     for letter in found.dead:
         dead.setdefault(letter.source, (letter.partition, letter.position))
-    by_partition: dict[int, list[int]] = defaultdict(list)
-    for partition, offset in found.inputs:
-        by_partition[partition].append(offset)
+    by_partition: dict[int, set[int]] = defaultdict(set)
+    for partition, offset, _ in found.inputs:
+        by_partition[partition].add(offset)
     needed: dict[int, tuple[np.ndarray, dict[TopicPartition, np.ndarray]]] = {
         partition: (np.array(sorted(offsets), np.int64), {}) for partition, offsets in by_partition.items()
     }
     for topic, places in ((tags, firsts[0]), (scores, firsts[1]), (deadletter, dead)):
         pairs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-        for (partition, offset), (to, position) in places.items():
+        for (partition, offset, _), (to, position) in places.items():
             pairs[partition, to].append((offset, position + 1))
         for (partition, to), reached in pairs.items():
             offsets, columns = needed[partition]
             done, ends = np.array(reached, np.int64).T
             column = np.zeros(len(offsets), np.int64)
-            column[np.searchsorted(offsets, done)] = ends
+            np.maximum.at(column, np.searchsorted(offsets, done), ends)  # of a bulk message its last row
             columns[TopicPartition(topic, to)] = np.maximum.accumulate(column)
     return needed

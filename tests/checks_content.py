@@ -193,19 +193,34 @@ def _shortest(score: np.float16) -> float:
     return abs(float(np.format_float_positional(score, unique=True)))
 
 
-def check_redecided(layout: Layout, found: Evidence, tables: Mapping[str, Table], live: str) -> int:
-    """Track by track: what compaction keeps has the tags that the live table gives. Returns how many tracks."""
+def check_redecided(
+    layout: Layout,
+    found: Evidence,
+    tables: Mapping[str, Table],
+    live: str,
+    *,
+    model: str | None = None,
+    stored: Collection[str] | None = None,
+) -> int:
+    """Track by track: what compaction keeps has the tags that the live table gives. Returns how many tracks.
+
+    A run leaves another model's tracks alone, and those whose table is lost: `model` and `stored` say which is whose.
+    """
     decider = Decider(layout, tables)
     last_decision, last_scores = newest(found.decisions), newest(found.scores)
     withdrawn = {(stone.partition, stone.track): stone.position for stone in found.gone_tags}
     kept = {track: d for track, d in last_decision.items() if d.position > withdrawn.get(track, -1)}
+    checked = 0
     for track, d in kept.items():
         scores = last_scores[track]
+        if (model and scores.model != model) or (stored is not None and scores.thresholds not in stored):
+            continue
+        checked += 1
         if (d.source, d.model, d.thresholds) != (scores.source, scores.model, scores.thresholds):
             raise Violation(Kind.NO_SCORES, f"{track}: the last decision is {d}, the last scores are {scores}")
         if not decider.follows(d._replace(thresholds=live), scores.content):
             raise Violation(Kind.NOT_REDECIDED, f"{track} has not the tags that {live} gives: {d}")
-    return len(kept)
+    return checked
 
 
 def _check_change(d: Output) -> None:

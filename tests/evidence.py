@@ -5,17 +5,19 @@ fit, and whatever depends on contents alone is checked once for each that differ
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 import orjson
+import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from streamer.adapters.kafka_client import client_options, running
 from streamer.adapters.kafka_topics import partition_count
+from streamer.core.events import ARROW_CONTENT_TYPE
 from streamer.settings import Settings
 
 BAD_KEY = "bad-"  # keys of events that can never be decided
@@ -23,7 +25,7 @@ SHOWN = 5
 READ_MAX_S = 300.0
 POLL_MS = 200
 
-Source = tuple[int, int]  # partition and offset of the input
+Source = tuple[int, int, int]  # partition, offset and row of the input; the row is 0 where a track came alone
 Offsets = dict[TopicPartition, int]
 Sample = tuple[Offsets, Offsets]  # what was committed and, read after it, where the output topics ended
 
@@ -61,16 +63,17 @@ class Violation(AssertionError):
 
 
 class Input(NamedTuple):
-    """One record of the input topic."""
+    """One record of the input topic, or one row of a bulk message: that is told as the event it stands for."""
 
     key: str
     body: bytes | None  # the value without `lead`; None for a withdrawal
     headers: tuple[tuple[str, bytes], ...] = ()
     has_lead: bool = True
+    in_bulk: bool = False
 
     @property
     def value(self) -> bytes | None:
-        """As it was produced."""
+        """As it was produced, or would have been alone."""
         return self.body if self.body is None or not self.has_lead else lead(self.key) + self.body
 
 
@@ -169,12 +172,49 @@ async def _each(settings: Settings, topic: str, keep) -> None:
 
 
 def _keep_input(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
+    if (table := bulk_rows(record.key, record.value, record.headers)) is not None:
+        for row, (key, body) in enumerate(bulk_events(table)):
+            event = Input(key, pool.setdefault(body, body), tuple(record.headers), in_bulk=True)
+            found.inputs[record.partition, record.offset, row] = event
+        return
     key, value = _text(record.key), record.value
     start = lead(key)
     has_lead = value is not None and value.startswith(start)
     body = value[len(start) :] if has_lead else value
     body = None if body is None else pool.setdefault(body, body)
-    found.inputs[record.partition, record.offset] = Input(key, body, tuple(record.headers), has_lead)
+    found.inputs[record.partition, record.offset, 0] = Input(key, body, tuple(record.headers), has_lead)
+
+
+def bulk_rows(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> pa.Table | None:
+    """The tracks of a bulk message; None of what is none, or is broken as a whole, which its key says then."""
+    if ("content-type", ARROW_CONTENT_TYPE.encode()) not in headers or _text(key).startswith(BAD_KEY):
+        return None
+    with pa.ipc.open_stream(pa.py_buffer(value)) as stream:
+        return stream.read_all()
+
+
+def bulk_events(table: pa.Table) -> Iterator[tuple[str, bytes]]:
+    """Of each row its track, and its numbers as the body of an event."""
+    for row in table.to_pylist():
+        key, lists = row.pop("track_id"), {}
+        for name, numbers in row.items():
+            of_class, of_list = name.split(".")
+            lists.setdefault(of_class, {})[of_list] = numbers
+        yield key, b"," + orjson.dumps(lists)[1:]
+
+
+def row_of_letter(letter: "DeadLetter") -> tuple[str, bytes]:
+    """The one row that the dead letter of a bulk row holds, told as an event.
+
+    Raises:
+        Violation: where it holds something else.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(letter.value)) as stream:
+            ((key, body),) = bulk_events(stream.read_all())
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise Violation(Kind.CHANGED, f"{letter.source}: no Arrow stream of one row: {error!r}") from None
+    return key, body
 
 
 def _keep_decision(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRecord) -> None:
@@ -184,15 +224,16 @@ def _keep_decision(found: Evidence, pool: dict[bytes, bytes], record: ConsumerRe
     try:
         body = orjson.loads(record.value)
         origin = body["source"]
-        source, content = (origin["partition"], origin["offset"]), orjson.dumps((body["tags"], body["scores"]))
-        told = origin["topic"], origin["row"], body["track_id"], body["model"], body["thresholds"]
+        source = origin["partition"], origin["offset"], origin["row"]
+        content = orjson.dumps((body["tags"], body["scores"]))
+        told = origin["topic"], body["track_id"], body["model"], body["thresholds"]
         out = _output(record, source, pool.setdefault(content, content))
         if "redecided" in body:
             change = tuple(body["added"]), tuple(body["removed"])
             out = out._replace(redecided=body["redecided"], added=change[0], removed=change[1])
     except (ValueError, KeyError, TypeError) as error:
         raise Violation(Kind.MALFORMED, f"decision {record.partition}/{record.offset}: {error!r}") from None
-    wanted = found.topics[0], 0, out.track, out.model, out.thresholds
+    wanted = found.topics[0], out.track, out.model, out.thresholds
     if told != wanted:
         raise Violation(Kind.MALFORMED, f"decision {record.partition}/{record.offset} says {told}, not {wanted}")
     found.decisions.append(out)
@@ -215,9 +256,9 @@ def _dead_letter(record: ConsumerRecord, topic: str) -> DeadLetter:
 def _source(headers: Mapping[str, bytes], topic: str, record: ConsumerRecord) -> Source:
     try:
         named, partition, offset, row = headers["source"].decode().rsplit("/", 3)
-        if (named, row) != (topic, "0"):
-            raise ValueError(f"{named} row {row}")
-        return int(partition), int(offset)
+        if named != topic:
+            raise ValueError(f"{named} is not {topic}")
+        return int(partition), int(offset), int(row)
     except (KeyError, ValueError) as error:
         where = f"{record.topic}/{record.partition}/{record.offset}"
         raise Violation(Kind.MALFORMED, f"the source of {where}: {error!r}") from None

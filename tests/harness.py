@@ -5,12 +5,13 @@ broken on purpose. What came of them is judged by `tests.checker`. Everything wa
 """
 
 import asyncio
+import itertools
 import json
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 import redis
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from numpy.typing import NDArray
 
 from model.artifact import fixed_network, new_artifact
 from model.registry import Registry
 from model.vocabulary import Vocabulary
+from ops.bulk_lane import produce_bulk
 from ops.kafka_io import Event, event_json, produce_events
 from ops.local.worker import WorkerProcess
 from streamer.adapters.kafka_client import Admin, client_options, running
@@ -34,6 +37,7 @@ from tests.checker import Report, Sampler, check
 
 PARTITIONS = 4
 BATCH_MAX = 128
+BULK_ROWS = 200  # in a message: more than a micro-batch
 SETTLE_S = 60.0
 BAD_EVERY = 97  # each so many events one that can never be decided
 BODIES = 64  # different rows of probabilities
@@ -83,15 +87,12 @@ class Artefacts:
 
 
 class Load:
-    """A producer in a thread of its own; `events` must end when `stopping` is set."""
+    """A producer in a thread of its own: `produce` is given what to end at, and whom to tell how many are in Kafka."""
 
-    def __init__(
-        self, settings: Settings, events: Callable[[threading.Event], Iterator[Event]], rate: float | None = None
-    ) -> None:
+    def __init__(self, produce: Callable[[threading.Event, Callable[[int], None]], Coroutine[Any, Any, int]]) -> None:
         self.acked = 0
         self.stopping = threading.Event()
-        self._settings, self._rate = settings, rate
-        self._events = events(self.stopping)
+        self._produce = produce
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -101,7 +102,7 @@ class Load:
             self.acked = acked
 
         try:
-            asyncio.run(produce_events(self._settings, self._events, self._rate, progress))
+            self.acked = asyncio.run(self._produce(self.stopping, progress))
         except BaseException as error:
             self._error = error
 
@@ -153,6 +154,23 @@ def numbered_events(
         number += 1
 
 
+def numbered_rows(
+    rows: NDArray[np.float32], tracks: int, bad_every: int, stopping: threading.Event
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """For the bulk lane: row n is of track n modulo `tracks`, until `stopping`.
+
+    Each `bad_every`-th is of a track of its own, and holds a number that is no probability.
+    """
+    spoilt = rows.copy()
+    spoilt[:, -1] = 1.5
+    for number in itertools.count():
+        if stopping.is_set():
+            return
+        is_bad = number % bad_every == bad_every - 1
+        name = f"{BAD_KEY}row-{number}" if is_bad else f"T-{number % tracks:06d}"
+        yield name, (spoilt if is_bad else rows)[number % len(rows)]
+
+
 class Stream:
     """One test's stream. Its workers are started by the test, its evidence is judged by `verify`."""
 
@@ -189,6 +207,7 @@ class Stream:
         words = a_vocabulary()
         self.layout = Layout.build(words.fingerprint, words.classes)
         rows = np.round(np.random.default_rng(7).random((BODIES, self.layout.n_inputs)) ** 2, 4)
+        self.rows = rows.astype(np.float32)
         self.bodies = [event_json(self.layout, "", row)[len(b'{"track_id":""') :] for row in rows]
         if prepared:
             self.make_topics()
@@ -253,8 +272,20 @@ class Stream:
         return self.send(partial(numbered_events, self.bodies, start, count, tracks, bad_every, withdraw_every), rate)
 
     def send(self, events: Callable[[threading.Event], Iterator[Event]], rate: float | None = None) -> Load:
-        """Start producing any events; see `Load`."""
-        load = Load(self.settings, events, rate)
+        """Start producing any events; they must end when they are told to stop."""
+        return self._begin(lambda stopping, tell: produce_events(self.settings, events(stopping), rate, tell))
+
+    def load_in_bulk(self, *, rate: float, tracks: int = 1000, bad_every: int = BAD_EVERY) -> Load:
+        """Start producing bulk messages of more rows than a micro-batch holds; rate in tracks."""
+
+        def produce(stopping: threading.Event, tell: Callable[[int], None]) -> Coroutine[Any, Any, int]:
+            rows = numbered_rows(self.rows, tracks, bad_every, stopping)
+            return produce_bulk(self.settings, self.layout, rows, rate, tell, BULK_ROWS)
+
+        return self._begin(produce)
+
+    def _begin(self, produce: Callable[[threading.Event, Callable[[int], None]], Coroutine[Any, Any, int]]) -> Load:
+        load = Load(produce)
         self.loads.append(load)
         return load
 

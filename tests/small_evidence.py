@@ -41,39 +41,63 @@ class Stream:
 
     def give(self, key: str, row: str | None) -> int:
         """An input; its offset."""
-        offset = len(self.found.inputs)
-        self.found.inputs[0, offset] = Input(key, None if row is None else body(ROWS[row]))
+        offset = self.next_offset
+        self.found.inputs[0, offset, 0] = Input(key, None if row is None else body(ROWS[row]))
         return offset
+
+    def give_in_bulk(self, *tracks: tuple[str, str]) -> int:
+        """A bulk message of these keys and rows; its offset."""
+        offset = self.next_offset
+        for place, (key, row) in enumerate(tracks):
+            self.found.inputs[0, offset, place] = Input(key, body(ROWS[row]), in_bulk=True)
+        return offset
+
+    @property
+    def next_offset(self) -> int:
+        """Of the input partition."""
+        return 1 + max((offset for _, offset, _ in self.found.inputs), default=-1)
 
     def break_(self, key: str, code: bytes = b"not-json") -> int:
         """An input and its dead letter."""
-        offset = len(self.found.inputs)
-        self.found.inputs[0, offset] = Input(key, b"no JSON", HEADERS, has_lead=False)
+        offset = self.next_offset
+        self.found.inputs[0, offset, 0] = Input(key, b"no JSON", HEADERS, has_lead=False)
         reasons = REASONS | {"source": f"in/0/{offset}/0".encode(), "error.code": code}
-        letter = DeadLetter((0, offset), 0, len(self.found.dead), key, b"no JSON", (*HEADERS, *reasons.items()))
+        letter = DeadLetter((0, offset, 0), 0, len(self.found.dead), key, b"no JSON", (*HEADERS, *reasons.items()))
         self.found.dead.append(letter)
         return offset
 
-    def decide(self, offset: int, *, table: dict[str, str] = TUNED, tags: bool = True, scores: bool = True) -> None:
-        """Both outputs of an input, or one."""
-        event, version = self.found.inputs[0, offset], version_of(table)
+    def decide(
+        self,
+        offset: int,
+        place: int = 0,
+        *,
+        table: dict[str, str] = TUNED,
+        tags: bool = True,
+        scores: bool = True,
+        run: str = "",
+    ) -> None:
+        """Both outputs of an input, or one; with a `run` they are re-decided."""
+        event, version = self.found.inputs[0, offset, place], version_of(table)
         row = next(row for row in ROWS.values() if event.body == body(row))
         decided = [t for t in range(3) if table[LAYOUT.tags[t]] != "off" and row[t] >= float(table[LAYOUT.tags[t]])]
         decided.sort(key=lambda t: -row[t])
         named = {c: [LAYOUT.tags[t] for t in decided if LAYOUT.tag_class[t] == i]
                  for i, c in enumerate(("genres", "instruments", "moods"))}  # fmt: skip
         content = orjson.dumps((named, {LAYOUT.tags[t]: row[t] for t in decided}))
-        identity = decision_id("in", 0, offset, 0, MODEL, version)
+        identity = decision_id("in", 0, offset, place, MODEL, version, run)
         common = (0, event.key, MODEL, version)
         if tags:
-            self.found.decisions.append(self._out(self.end("tags"), offset, *common, identity, content))
+            out = self._out(self.end("tags"), (offset, place), *common, identity, content)
+            if run:
+                out = out._replace(redecided=run, added=(LAYOUT.tags[decided[-1]],))
+            self.found.decisions.append(out)
         if scores:
             kept = np.array(row, "<f2").tobytes()
-            self.found.scores.append(self._out(self.end("scores"), offset, *common, "", kept))
+            self.found.scores.append(self._out(self.end("scores"), (offset, place), *common, "", kept))
 
     @staticmethod
-    def _out(position, offset, at_ms, key, model, version, identity, content) -> Output:
-        return Output((0, offset), 0, position, at_ms, key, model, version, identity, content)
+    def _out(position, place, at_ms, key, model, version, identity, content) -> Output:
+        return Output((0, *place), 0, position, at_ms, key, model, version, identity, content)
 
     def withdraw(self, key: str) -> None:
         """The tombstones of a withdrawal."""

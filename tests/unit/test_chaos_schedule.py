@@ -1,11 +1,15 @@
 """The laboratory's schedule: the same for the same seed, all kinds in turn, never two faults in each other's way."""
 
 import json
+import shlex
 
 import pytest
 
+from tests.fault.lab.__main__ import arguments
 from tests.fault.lab.faults import ALL, BY_NAME
-from tests.fault.lab.schedule import CALM_END_S, FIRST_FAULT_S, PACES, make_schedule
+from tests.fault.lab.run import command
+from tests.fault.lab.schedule import CALM_END_S, FIRST_FAULT_S, PACES, Entry, make_schedule
+from tests.fault.lab.world import Size
 
 KINDS = [fault.kind for fault in ALL]
 SEEDS = range(1, 31)
@@ -14,6 +18,30 @@ SEEDS = range(1, 31)
 def test_the_same_seed_gives_the_same_schedule():
     assert make_schedule(7, 600, KINDS, 3) == make_schedule(7, 600, KINDS, 3)
     assert make_schedule(7, 600, KINDS, 3) != make_schedule(8, 600, KINDS, 3)
+
+
+@pytest.mark.parametrize(
+    ("seed", "minutes", "size", "kinds", "pace"),
+    [
+        (7, 30 / 7, Size(), list(BY_NAME), "usual"),
+        (63, 0.84, Size(brokers=1, workers=2, rate=120.5, bulk_rate=0), list(BY_NAME), "dense"),
+        (31, 5, Size(), ["Redis kill -9", "worker frozen beyond its session (zombie)"], "alone"),
+    ],
+)
+def test_a_run_is_had_again_by_the_command_that_its_report_names(seed, minutes, size, kinds, pace):
+    make, chaos, *words = shlex.split(command(seed, minutes, size, kinds, pace))
+    variables = dict(word.split("=", 1) for word in words)
+    more = shlex.split(variables.pop("ARGS", ""))
+    assert (make, chaos, set(variables)) == ("make", "chaos", {"MINUTES", "SEED"})
+    again = arguments(["--minutes", variables["MINUTES"], "--seed", variables["SEED"], *more])
+    assert Size(again.brokers, again.workers, again.rate, bulk_rate=again.bulk_rate) == size
+    named = again.only.split(";") if again.only else list(BY_NAME)
+
+    def schedule(of_seed: int, of_minutes: float, names: list[str], of_pace: str) -> list[Entry]:
+        chosen = [BY_NAME[name].kind for name in names]
+        return make_schedule(of_seed, of_minutes * 60, chosen, size.brokers, PACES[of_pace])
+
+    assert schedule(again.seed, again.minutes, named, again.pace) == schedule(seed, minutes, kinds, pace) != []
 
 
 def test_names_are_unique():

@@ -3,13 +3,17 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from aiokafka import TopicPartition
 
+from ops.bulk_lane import HEADERS, bulk_message
+from ops.kafka_io import Headers
 from streamer.settings import load_settings
 from tests.fault.lab import watch as module
 from tests.fault.lab.watch import Watch
 from tests.harness import PARTITIONS
+from tests.small_evidence import LAYOUT, ROWS
 
 NAMES = load_settings()
 INPUT = TopicPartition(NAMES.topic_probabilities, 0)
@@ -24,7 +28,12 @@ def watch() -> Watch:
 def came(watch: Watch, topic: str, offset: int, value: bytes | None, source: int = 0) -> None:
     """A record of partition 0, read by the watch."""
     headers = [("source", f"{NAMES.topic_probabilities}/0/{source}/0".encode())]
-    watch._take(topic, SimpleNamespace(partition=0, offset=offset, timestamp=1_000, value=value, headers=headers))
+    arrived(watch, topic, offset, value, headers)
+
+
+def arrived(watch: Watch, topic: str, offset: int, value: bytes | None, headers: Headers) -> None:
+    record = SimpleNamespace(partition=0, offset=offset, timestamp=1_000, key=b"T-1", value=value, headers=headers)
+    watch._take(topic, record)  # type: ignore[arg-type]
     watch._ends[TopicPartition(topic, 0)] = offset + 1
 
 
@@ -37,8 +46,9 @@ def seen(watch: Watch, committed: int, **ends: int) -> str:
     return watch.violation
 
 
-def decision(offset: int) -> bytes:
-    return json.dumps({"source": {"topic": NAMES.topic_probabilities, "partition": 0, "offset": offset}}).encode()
+def decision(offset: int, row: int = 0) -> bytes:
+    source = {"topic": NAMES.topic_probabilities, "partition": 0, "offset": offset, "row": row}
+    return json.dumps({"source": source}).encode()
 
 
 def test_a_commit_after_its_outputs_is_fine(watch: Watch):
@@ -61,6 +71,18 @@ def test_a_commit_without_an_output_is_seen(watch: Watch, missing: str):
         came(watch, NAMES.topic_scores, 0, b"scores")
     said = seen(watch, 1, **{name: 1 for name in ("tags", "scores") if name != missing})
     assert "partition 0 was committed to 1" in said and "offset 0" in said
+
+
+def test_a_bulk_message_is_done_with_its_last_row(watch: Watch):
+    message = bulk_message(LAYOUT, ["T-1", "T-2"], np.array([ROWS["a"], ROWS["b"]], np.float32))
+    arrived(watch, NAMES.topic_probabilities, 0, message, HEADERS)
+    for row in (0, 1):
+        came(watch, NAMES.topic_tags, row, decision(0, row))
+        arrived(
+            watch, NAMES.topic_scores, row, b"scores", [("source", f"{NAMES.topic_probabilities}/0/0/{row}".encode())]
+        )
+    assert watch.decided() == 2
+    assert "offset 0 row 1" in seen(watch, 1, tags=2, scores=1)
 
 
 def test_an_output_that_came_after_the_commit_was_seen_does_not_count(watch: Watch):

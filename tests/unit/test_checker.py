@@ -6,10 +6,11 @@ import numpy as np
 import orjson
 import pytest
 
+from ops.bulk_lane import HEADERS, bulk_message
 from streamer.core.ids import decision_id
-from tests.checks_content import effective, version_of
-from tests.evidence import Kind, Violation
-from tests.small_evidence import REASONS, TUNED, Stream, change, whole
+from tests.checks_content import check_redecided, effective, version_of
+from tests.evidence import DeadLetter, Input, Kind, Violation, bulk_events, bulk_rows
+from tests.small_evidence import LAYOUT, MODEL, REASONS, ROWS, TUNED, Stream, change, whole
 
 
 def test_a_stream_that_kept_everything_passes():
@@ -28,11 +29,11 @@ def _lose_a_tombstone(s: Stream) -> None:
 
 
 def _dead_too(s: Stream) -> None:
-    s.found.dead.append(s.found.dead[0]._replace(source=(0, 1), position=1))
+    s.found.dead.append(s.found.dead[0]._replace(source=(0, 1, 0), position=1))
 
 
 def _no_such_event(s: Stream) -> None:
-    change(s.found.decisions, 0, source=(0, 99))
+    change(s.found.decisions, 0, source=(0, 99, 0))
 
 
 def _dead_without_need(s: Stream) -> None:
@@ -166,6 +167,103 @@ def _other_score(s: Stream) -> None:
     change(s.found.decisions, 0, content=orjson.dumps(content))
 
 
+# The bulk lane: four rows, of which the last is of a track that has been there before, and one is broken.
+
+
+def _in_bulk(s: Stream) -> int:
+    offset = s.give_in_bulk(("T-5", "a"), ("T-6", "b"), ("bad-8", "a"), ("T-5", "c"))
+    for place in (0, 1, 3):
+        s.decide(offset, place)
+    source = f"in/0/{offset}/2".encode()
+    letter = bulk_message(LAYOUT, ["bad-8"], np.array([ROWS["a"]], np.float32))
+    reasons = (REASONS | {"source": source}).items()
+    s.found.dead.append(DeadLetter((0, offset, 2), 0, s.end("dead"), "bad-8", letter, tuple(reasons)))
+    s.commit(offset + 1)
+    return offset
+
+
+def test_a_bulk_message_that_came_to_what_it_should_passes():
+    stream = whole()
+    _in_bulk(stream)
+    report = stream.judged()
+    assert (report.inputs, report.decided, report.dead) == (11, 8, 2)
+
+
+def _bulk_row_lost(s: Stream) -> None:
+    offset = _in_bulk(s)
+    s.found.decisions = [d for d in s.found.decisions if d.source != (0, offset, 1)]
+
+
+def _bulk_row_under_another_s_id(s: Stream) -> None:
+    offset = _in_bulk(s)
+    change(s.found.decisions, -1, identity=decision_id("in", 0, offset, 0, MODEL, version_of(TUNED)))
+
+
+def _bulk_rows_of_a_track_swapped(s: Stream) -> None:
+    offset = s.give_in_bulk(("T-5", "a"), ("T-5", "c"))
+    s.decide(offset, 1)
+    s.decide(offset, 0)
+
+
+def _bulk_committed_before_its_last_row(s: Stream) -> None:
+    offset = s.give_in_bulk(("T-5", "a"), ("T-6", "b"))
+    s.decide(offset, 0)
+    s.commit(offset + 1)
+    s.decide(offset, 1)
+
+
+def _bulk_letter_of_another_row(s: Stream) -> None:
+    _in_bulk(s)
+    change(s.found.dead, -1, value=bulk_message(LAYOUT, ["bad-8"], np.array([ROWS["b"]], np.float32)))
+
+
+def _bulk_letter_of_the_whole_message(s: Stream) -> None:
+    _in_bulk(s)
+    whole_message = bulk_message(LAYOUT, ["T-5", "bad-8"], np.array([ROWS["a"], ROWS["a"]], np.float32))
+    change(s.found.dead, -1, value=whole_message)
+
+
+# Re-decided: T-1, whose newest is offset 3, under a table that gives it and T-2 further tags.
+
+LOWER = TUNED | {"jazz": "0.200000", "calm": "0.100000"}
+
+
+def _redecided(s: Stream, offset: int = 3, **what: bool) -> None:
+    s.tables[version_of(LOWER)] = LOWER
+    s.decide(offset, table=LOWER, run="run-1", **what)
+
+
+def test_a_re_decision_of_the_newest_passes():
+    stream = whole()
+    _redecided(stream)
+    report = stream.judged()
+    assert (report.duplicates, report.redecided) == (3, 1)
+
+
+def _redecided_not_the_newest(s: Stream) -> None:
+    _redecided(s, 0)
+
+
+def _redecided_and_said_nothing_new(s: Stream) -> None:
+    _redecided(s)
+    change(s.found.decisions, -1, added=())
+
+
+def _redecided_and_said_wrong(s: Stream) -> None:
+    _redecided(s)
+    change(s.found.decisions, -1, removed=("rock",))
+
+
+def _redecided_under_its_first_id(s: Stream) -> None:
+    _redecided(s)
+    change(s.found.decisions, -1, identity=decision_id("in", 0, 3, 0, MODEL, version_of(LOWER)))
+
+
+def _redecided_otherwise_than_the_table_says(s: Stream) -> None:
+    _redecided(s)
+    change(s.found.decisions, -1, content=s.found.decisions[0].content, added=("rock",))
+
+
 @pytest.mark.parametrize(
     ("break_it", "kind"),
     [
@@ -205,6 +303,17 @@ def _other_score(s: Stream) -> None:
         (_made_up_table, Kind.UNWRITTEN_TABLE),
         (_one_tag_more, Kind.NOT_REPRODUCIBLE),
         (_other_score, Kind.NOT_REPRODUCIBLE),
+        (_bulk_row_lost, Kind.LOST),
+        (_bulk_row_under_another_s_id, Kind.WRONG_ID),
+        (_bulk_rows_of_a_track_swapped, Kind.OUT_OF_ORDER),
+        (_bulk_committed_before_its_last_row, Kind.COMMITTED_EARLY),
+        (_bulk_letter_of_another_row, Kind.CHANGED),
+        (_bulk_letter_of_the_whole_message, Kind.CHANGED),
+        (_redecided_not_the_newest, Kind.OUT_OF_ORDER),
+        (_redecided_and_said_nothing_new, Kind.MALFORMED),
+        (_redecided_and_said_wrong, Kind.MALFORMED),
+        (_redecided_under_its_first_id, Kind.WRONG_ID),
+        (_redecided_otherwise_than_the_table_says, Kind.NOT_REPRODUCIBLE),
     ],
 )
 def test_what_is_broken_is_seen_and_named(break_it: Callable[[Stream], None], kind: Kind):
@@ -213,6 +322,36 @@ def test_what_is_broken_is_seen_and_named(break_it: Callable[[Stream], None], ki
     with pytest.raises(Violation) as seen:
         stream.judged()
     assert seen.value.kind is kind, seen.value
+
+
+def test_a_re_decision_that_was_broken_off_is_told_apart_from_a_finished_run():
+    stream = whole()
+    _redecided(stream, scores=False)  # the worker was killed before it retained them anew
+    stream.judged()
+    live = version_of(LOWER)
+    with pytest.raises(Violation) as seen:
+        check_redecided(LAYOUT, stream.found, stream.tables, live)
+    assert seen.value.kind is Kind.NO_SCORES
+    stream.decide(3, table=LOWER, tags=False)
+    with pytest.raises(Violation) as seen:
+        check_redecided(LAYOUT, stream.found, stream.tables, live)
+    assert seen.value.kind is Kind.NOT_REDECIDED and "T-2" in str(seen.value)
+    assert check_redecided(LAYOUT, stream.found, stream.tables, live, model="another") == 0
+    assert check_redecided(LAYOUT, stream.found, stream.tables, live, stored={live}) == 1, "T-2's table is lost"
+    _redecided(stream, 6)
+    assert check_redecided(LAYOUT, stream.found, stream.tables, live) == 2
+
+
+def test_a_bulk_message_is_told_as_the_events_it_stands_for():
+    message = bulk_message(LAYOUT, ["T-1", "bad-2"], np.array([ROWS["a"], [0.5, 1.5, 0.0]], np.float32))
+    table = bulk_rows(None, message, HEADERS)
+    assert table is not None
+    events = [Input(key, body) for key, body in bulk_events(table)]
+    assert [orjson.loads(event.value or b"") for event in events] == [
+        {"track_id": "T-1", "genres": {"tags": [0.75, 0.25]}, "moods": {"tags": [1.0]}},
+        {"track_id": "bad-2", "genres": {"tags": [0.5, 1.5]}, "moods": {"tags": [0.0]}},
+    ]
+    assert bulk_rows(b"bad-whole", b"no Arrow", HEADERS) is None and bulk_rows(b"T-1", b"{}", ()) is None
 
 
 def test_one_step_of_float16_is_forgiven():

@@ -16,5 +16,6 @@ ALL: tuple[type[Fault], ...] = (
     stream.ModelSwitched, stream.ModelCorrupted, stream.ThresholdsEdited, stream.ThresholdsInvalid,
     workers.ScorerRaises, workers.ScorerOutOfMemory, workers.ScorerSlow,
     stream.Poison, stream.OutputRefused, stream.WriteRightRevoked,
+    stream.Redecided,
 )  # fmt: skip
 BY_NAME = {fault.kind.name: fault for fault in ALL}

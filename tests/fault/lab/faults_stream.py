@@ -1,9 +1,18 @@
 """Faults of what flows: models, thresholds, events, and topics that refuse."""
 
+import itertools
+import random
 import shutil
+import threading
 import time
+from contextlib import suppress
 from functools import partial
 
+from redis.exceptions import RedisError
+
+from ops.errors import OpsError
+from ops.redecide import Redecisions
+from streamer.core.errors import TagstreamError
 from tests.fault.lab.cluster import allow_write, deny_write
 from tests.fault.lab.fault import Fault, kind
 from tests.fault.lab.poison import poison_events
@@ -11,6 +20,9 @@ from tests.fault.lab.world import WORKERS_HOST, World
 
 SMALL_BATCHES_BYTES = 20_000
 TAG_CONFIG = {"cleanup.policy": "compact"}
+MOVED_TAGS = 20  # of 200
+ASK_S = 0.2
+HEAL_S = 60.0
 
 
 # Models and thresholds, by a raw Redis client as anybody might
@@ -70,6 +82,38 @@ def _edit(world: World, fields: dict[str, str]) -> None:
     stream = world.stream
     model = stream.redis.get(stream.keys.model) or stream.artefacts.first
     stream.redis.hset(stream.keys.live(model), mapping=fields)
+
+
+class Redecided(Fault):
+    """Thresholds changed and the past re-decided, again and again; every third run is called off in the middle."""
+
+    kind = kind("thresholds changed and re-decided", "serving", 6, 12, heal_s=2, seed=tuple(range(100)))
+
+    def inject(self, world, how):
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._again_and_again, args=(world, random.Random(how["seed"])))
+        self.thread.start()
+
+    def heal(self, world, how):
+        """What was asked for last goes on: the workers need nobody for that."""
+        self.stop.set()
+        self.thread.join(HEAL_S)
+        assert not self.thread.is_alive(), "still asking for a re-decide"
+
+    def _again_and_again(self, world: World, rng: random.Random) -> None:
+        runs, tags = Redecisions(world.stream.settings), world.stream.layout.tags
+        for number in itertools.count():
+            if self.stop.is_set():
+                return
+            with suppress(OpsError, TagstreamError, RedisError):  # what it needs may be away just now, with a run begun
+                _edit(world, {tag: rng.choice(("0.2", "0.4", "0.6", "off")) for tag in rng.sample(tags, MOVED_TAGS)})
+                run = runs.begin(runs.look_up(), "chaos", dry_run=False)
+                if number % 3 == 2:
+                    self.stop.wait(rng.uniform(0, 1))
+                    runs.cancel()
+                while not self.stop.wait(ASK_S) and (now := runs.newest(run.entry)) is not None and not now.is_over:
+                    pass
+            self.stop.wait(ASK_S)
 
 
 # Events and topics

@@ -5,8 +5,11 @@ Their keys begin as the checker's broken events do, so that each must become a d
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from threading import Event as Stopping
 
+from ops.bulk_lane import HEADERS as BULK
 from ops.kafka_io import Event, Headers
 from tests.harness import BAD_KEY
 
@@ -15,7 +18,14 @@ LARGE_BYTES = 300 * 1024  # beyond what an event may have
 HUGE_BYTES = 4 << 20
 MANY_HEADERS = 90  # a worker reads 100
 
+ARROW_CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus" / "arrow"  # whole ones and broken ones
+
 Make = Callable[[bytes, bytes, random.Random], tuple[bytes | None, Headers]]  # key, a good body -> value, headers
+
+
+@cache
+def _arrow() -> list[bytes]:
+    return [path.read_bytes() for path in sorted(ARROW_CORPUS.iterdir())]
 
 
 def _whole(key: bytes, body: bytes) -> bytes:
@@ -40,6 +50,9 @@ MAKERS: dict[str, Make] = {
     "a foreign content type": lambda key, body, rng: (_whole(key, body), (("content-type", b"application/x-odd"),)),
     "a content type that is no text": lambda key, body, rng: (_whole(key, body), (("Content-Type", b"\xff\x00"),)),
     "many headers": lambda key, body, rng: (b"x", tuple((f"h{n}", b"v" * 50) for n in range(MANY_HEADERS))),
+    "no Arrow": lambda key, body, rng: (_whole(key, body), BULK),
+    "Arrow of another vocabulary": lambda key, body, rng: (rng.choice(_arrow()), BULK),
+    "Arrow cut short": lambda key, body, rng: ((one := rng.choice(_arrow()))[: rng.randrange(1, len(one))], BULK),
     "our own headers": lambda key, body, rng: (
         b"x", (("source", b"nowhere"), ("error.code", b"none"), ("attempt", b"many"), ("failed_at", b""), ("", b"")),
     ),

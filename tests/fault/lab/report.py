@@ -9,11 +9,12 @@ import json
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
 from tests.checker import Report
+from tests.evidence import Evidence
 from tests.fault.lab.nemesis import Happened
 from tests.fault.lab.schedule import Entry
 from tests.fault.lab.watch import Watch
@@ -35,7 +36,17 @@ class Run:
     happened: list[Happened] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
     checked: Report | None = None
+    tracks: int = 0  # that the last re-decide looked at, after all faults
+    line: str = ""  # the checker's
+    in_bulk: int = 0  # of the tracks sent
+    longest_pause_s: float = 0.0
     recoveries: dict[str, list[float]] = field(default_factory=dict)  # seconds by kind
+
+    def keep(self, checked: Report) -> None:
+        """Its figures, not the evidence: of ten runs that would be gigabytes."""
+        self.line, self.longest_pause_s = checked.line(), checked.longest_pause_s()
+        self.in_bulk = sum(event.in_bulk for event in checked.found.inputs.values())
+        self.checked = replace(checked, decisions=[], found=Evidence())
 
 
 def recoveries(happened: Sequence[Happened], watch: Watch) -> dict[str, list[float]]:
@@ -56,7 +67,7 @@ def recoveries(happened: Sequence[Happened], watch: Watch) -> dict[str, list[flo
 def _decided_after(watch: Watch) -> list[list[tuple[int, int]]]:
     """By partition, in order: when each event was produced, and when it was done with."""
     found: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
-    for (partition, _), seen in sorted(watch.inputs.items()):
+    for (partition, *_), seen in sorted(watch.inputs.items()):
         if seen.done_ms:
             found[partition].append((seen.at_ms, seen.done_ms))
     return found
@@ -80,9 +91,12 @@ def as_json(run: Run) -> dict[str, object]:
         "lost": 0 if checked else None,
         "decided": checked.decided if checked else None,
         "dead_letters": checked.dead if checked else None,
+        "in_bulk": run.in_bulk if checked else None,
+        "redecided": checked.redecided if checked else None,
+        "tracks_re_decided_at_last": run.tracks,
         "duplicated": checked.duplicates if checked else None,
         "commits_watched": checked.commits_sampled if checked else None,
-        "longest_pause_s": round(checked.longest_pause_s(), 1) if checked else None,
+        "longest_pause_s": round(run.longest_pause_s, 1) if checked else None,
         "recovery_s": run.recoveries,
         "exits": [asdict(one) for one in run.exits],
         "schedule": [entry.as_json() for entry in run.schedule],
@@ -111,15 +125,17 @@ def as_markdown(runs: Sequence[Run], title: str) -> str:
             recovered[name] += times
     lines = [f"# {title}", ""]
     lines += [f"**Seed {run.seed} FAILED**: {run.failure}; again: `{run.command}`\n" for run in runs if run.failure]
-    lines += ["| seed | faults | sent | lost | decided | dead letters | duplicated | longest pause | worker exits |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    lines += ["| seed | faults | sent | in bulk | lost | decided | dead letters | duplicated | re-decided "
+              "| longest pause | worker exits |"]  # fmt: skip
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
     for run in runs:
         count = sum(1 for one in run.happened if one.injected_ms)
         c = run.checked
         figures = (
-            f"{c.inputs:,} | 0 | {c.decided:,} | {c.dead:,} | {c.duplicates:,} | {c.longest_pause_s():.1f} s"
+            f"{c.inputs:,} | {run.in_bulk:,} | 0 | {c.decided:,} | {c.dead:,} | {c.duplicates:,} | {c.redecided:,} "
+            f"| {run.longest_pause_s:.1f} s"
             if c
-            else "? | ? | ? | ? | ? | ?"
+            else "? | ? | ? | ? | ? | ? | ? | ?"
         )
         by_itself = sum(1 for one in run.exits if not one.asked)
         lines.append(f"| {run.seed} | {count} | {figures} | {len(run.exits)} ({by_itself} by itself) |")

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer.adapters.kafka_client import quiet_client_logs
+from streamer.core import redecide_runs
+from tests.checker import Report
+from tests.checks_content import check_redecided
 from tests.fault.lab import report, timeline
 from tests.fault.lab.faults import BY_NAME
 from tests.fault.lab.nemesis import Nemesis
@@ -33,7 +36,7 @@ def run_seed(
     """Do it, and write the report; what went wrong is in `failure`, not raised."""
     chosen = [BY_NAME[name].kind for name in kinds]
     schedule = make_schedule(seed, minutes * 60, chosen, size.brokers, PACES[pace])
-    run = Run(seed, minutes, size, schedule, _command(seed, minutes, size, kinds, pace))
+    run = Run(seed, minutes, size, schedule, command(seed, minutes, size, kinds, pace))
     folder = folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -74,10 +77,23 @@ def _live(run: Run, world: World, watch: Watch) -> None:
         load.stop()
     eventually(world.all_ready, RECOVERED_S, "every worker is ready again", world.workers_say)
     stream.settle(RECOVERED_S)
+    last = world.redecide_all()
     world.remember_tables()
     watch.stop()
-    run.checked = stream.verify(tables=stream.known_tables)
+    checked = stream.verify(tables=stream.known_tables)
     assert not watch.violation, watch.violation
+    run.tracks = _hold_redecided(checked, world, last)
+    run.keep(checked)
+
+
+def _hold_redecided(checked: Report, world: World, last: redecide_runs.Run) -> int:
+    """Whatever was changed and broken on the way: every track has the tags that are in effect now. How many tracks."""
+    stream, stored = world.stream, world.stored_tables()
+    tracks = check_redecided(
+        stream.layout, checked.found, stream.known_tables, last.thresholds, model=last.model, stored=stored
+    )
+    assert tracks == last.counts.examined > 0, f"{last.counts.examined} tracks were re-decided, {tracks} are kept"
+    return tracks
 
 
 def _note_failure(run: Run, error: Exception, world: World, folder: Path) -> None:
@@ -85,12 +101,13 @@ def _note_failure(run: Run, error: Exception, world: World, folder: Path) -> Non
     (folder / "failure.txt").write_text(traceback.format_exc() + f"\nworkers: {world.workers_say()}\n")
 
 
-def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], pace: str) -> str:
+def command(seed: int, minutes: float, size: Size, kinds: Sequence[str], pace: str) -> str:
+    """The command that has the same schedule and the same world again."""
     usual = Size()
-    parts = ["make", "chaos", f"MINUTES={minutes:g}", f"SEED={seed}"]
+    parts = ["make", "chaos", f"MINUTES={minutes:.12g}", f"SEED={seed}"]
     more = [f"--{name} {value:g}" for name, value, other in (
         ("brokers", size.brokers, usual.brokers), ("workers", size.workers, usual.workers),
-        ("rate", size.rate, usual.rate)) if value != other]  # fmt: skip
+        ("rate", size.rate, usual.rate), ("bulk-rate", size.bulk_rate, usual.bulk_rate)) if value != other]  # fmt: skip
     if pace != "usual":
         more.append(f"--pace {pace}")
     if list(kinds) != list(BY_NAME):
@@ -100,7 +117,7 @@ def _command(seed: int, minutes: float, size: Size, kinds: Sequence[str], pace: 
 
 def _title(run: Run) -> str:
     count = sum(1 for one in run.happened if one.injected_ms)
-    verdict = f"FAILED: {run.failure[:150]}" if run.failure else run.checked.line() if run.checked else "no verdict"
+    verdict = f"FAILED: {run.failure[:150]}" if run.failure else run.line or "no verdict"
     return f"seed {run.seed}, {count} faults: {verdict}"
 
 

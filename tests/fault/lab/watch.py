@@ -17,13 +17,13 @@ from aiokafka.structs import ConsumerRecord
 
 from streamer.adapters.kafka_client import client_options, running
 from streamer.core.errors import TagstreamError
+from tests.evidence import Source, bulk_rows
 from tests.harness import PARTITIONS, Stream
 
 POLL_MS = 100
 MAX_POLL_RECORDS = 2_000
 STALLED_S = 90.0  # without a commit while there is something to decide; no fault lasts that long
 
-Source = tuple[int, int]  # partition and offset of the input
 Place = tuple[str, int, int]  # topic, partition and offset of an output
 
 
@@ -48,6 +48,7 @@ class Watch:
         self._names = stream.settings
         self._ends: dict[TopicPartition, int] = defaultdict(int)  # read up to
         self._early: dict[Source, list[tuple[int, Place]]] = defaultdict(list)  # outputs read before their input
+        self._rows: dict[tuple[int, int], int] = {}  # by partition and offset: how many tracks came in a bulk message
         self._samples_done = 0
         self._checked: dict[int, int] = defaultdict(int)  # partition -> offsets held against a commit
         self._moved: dict[int, tuple[int, float]] = {}  # partition -> committed, since when
@@ -102,10 +103,14 @@ class Watch:
 
     def _take(self, topic: str, record: ConsumerRecord) -> None:
         if topic == self._names.topic_probabilities:
-            source = record.partition, record.offset
-            seen = self.inputs[source] = Seen(record.timestamp, withdrawn=record.value is None)
-            for at_ms, place in self._early.pop(source, ()):
-                _note(seen, at_ms, place, topic_scores=self._names.topic_scores)
+            table = bulk_rows(record.key, record.value, record.headers)
+            if table is not None:
+                self._rows[record.partition, record.offset] = table.num_rows
+            for row in range(1 if table is None else table.num_rows):
+                source = record.partition, record.offset, row
+                seen = self.inputs[source] = Seen(record.timestamp, withdrawn=record.value is None)
+                for at_ms, place in self._early.pop(source, ()):
+                    _note(seen, at_ms, place, topic_scores=self._names.topic_scores)
         elif record.value is not None or topic == self._names.topic_deadletter:  # a tombstone names no source
             source = _source(topic == self._names.topic_tags, record)
             place = topic, record.partition, record.offset
@@ -128,7 +133,8 @@ class Watch:
             self.commits.append((time.time() * 1000, sum(committed.values())))
             for tp, offset in committed.items():
                 for number in range(self._checked[tp.partition], offset):
-                    self._hold((tp.partition, number), offset, ends)
+                    for row in range(self._rows.get((tp.partition, number), 1)):
+                        self._hold((tp.partition, number, row), offset, ends)
                 self._checked[tp.partition] = max(self._checked[tp.partition], offset)
 
     def _hold(self, source: Source, committed: int, ends: dict[TopicPartition, int]) -> None:
@@ -141,8 +147,8 @@ class Watch:
         if not (ours.topic_deadletter in there or {ours.topic_tags, ours.topic_scores} <= there):
             what = "nothing" if not there else " and ".join(sorted(there))
             self.violation = (
-                f"partition {source[0]} was committed to {committed} with only {what} of offset {source[1]} in the "
-                f"log (ends {ends}, its outputs so far {seen.places})"
+                f"partition {source[0]} was committed to {committed} with only {what} of offset {source[1]} row "
+                f"{source[2]} in the log (ends {ends}, its outputs so far {seen.places})"
             )
 
     def _look_for_a_stall(self) -> None:
@@ -166,7 +172,7 @@ def _note(seen: Seen, at_ms: int, place: Place, *, topic_scores: str) -> None:
 def _source(is_decision: bool, record: ConsumerRecord) -> Source:
     if is_decision:
         named = orjson.loads(record.value)["source"]
-        return named["partition"], named["offset"]
+        return named["partition"], named["offset"], named["row"]
     text = [value for name, value in record.headers if name == "source"][-1].decode()
-    _, partition, offset, _ = text.rsplit("/", 3)
-    return int(partition), int(offset)
+    _, partition, offset, row = text.rsplit("/", 3)
+    return int(partition), int(offset), int(row)
