@@ -57,8 +57,9 @@ async def committed_now(
     which would replay everything again; the consumer, which gives the offsets alone, waits. So both are asked.
     """
     topic = settings.topic_deadletter
-    offsets = {partition: await consumer.committed(TopicPartition(topic, partition)) for partition in partitions}
     for _ in range(AGREE_TRIES):
+        # Both anew each time: a replay that is at work just now commits between the two.
+        offsets = {partition: await consumer.committed(TopicPartition(topic, partition)) for partition in partitions}
         found = await committed_at_once(settings, admin, partitions)
         if all((offset or 0) == found.get(partition, (0, ""))[0] for partition, offset in offsets.items()):
             return found

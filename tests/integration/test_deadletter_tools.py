@@ -21,7 +21,7 @@ from aiokafka.structs import ConsumerRecord
 from typer.testing import CliRunner
 
 from ops.cli.main import app
-from ops.deadletter_memory import Commits, committed_at_once, memory
+from ops.deadletter_memory import Commits, committed_at_once, committed_now, memory
 from ops.errors import OpsError
 from ops.kafka_io import read_topic
 from streamer.adapters.kafka_client import client_options, running
@@ -339,6 +339,28 @@ def test_of_two_replays_at_a_time_one_ends_and_says_why(settings, processes):
         assert first.returncode == 1 and "another replay" in errors and errors.count("\n") == 1
     assert {record.value for record in replayed(settings)} == {b"%d" % n for n in range(300)}
     assert replay(settings)["sent"] == 0
+
+
+def test_a_commit_between_the_two_looks_at_what_was_replayed(settings):
+    """Another replay commits each second: a plan that is made meanwhile looks again, and is made."""
+    place = TopicPartition(settings.topic_deadletter, 0)
+
+    async def look() -> Commits:
+        async with memory(settings, range(PARTITIONS)) as (consumer, admin):
+            committed, commits = consumer.committed, iter([(1, ""), (2, "")])
+
+            async def and_then_another(tp: TopicPartition) -> int | None:
+                offset = await committed(tp)
+                if tp == place and (another := next(commits, None)):
+                    await consumer.commit({tp: another})
+                return offset
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(consumer, "committed", and_then_another)
+                return await committed_now(settings, consumer, admin, range(PARTITIONS))
+
+    write(settings, [letter(settings, n) for n in range(3)], partition=0)
+    assert asyncio.run(look()) == {0: (2, "")}
 
 
 def test_the_group_may_be_set_by_hand_and_a_foreign_commit_is_not_heeded(settings):
