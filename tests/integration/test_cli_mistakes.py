@@ -10,6 +10,8 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Timer
 from typing import NamedTuple
 
 import pytest
@@ -22,7 +24,10 @@ from streamer.adapters.kafka_topics import create_topics
 from streamer.settings import load_settings
 
 TAGSTREAM = str(Path(sys.executable).with_name("tagstream"))
-BOUNDED_S = 25.0  # of the slowest: torch is imported, then a broker that is not there is waited for
+WAITED_S = 15.0  # at most, for a broker that is not there
+CPU_S = 15.0  # of the slowest, which imports torch
+BESIDE = 8  # on a machine that does so many things at once each second of work takes so many
+HUNG_S = 180.0
 AT_ONCE = 3  # processes side by side
 WORDS = Vocabulary.build({"moods": {"tags": ["calm", "dark", "happy"], "categories": []}})
 
@@ -52,6 +57,12 @@ class Done(NamedTuple):
     stdout: str
     stderr: str
     seconds: float
+    cpu_s: float
+
+    @property
+    def ended_soon(self) -> bool:
+        """Without long waiting and without hammering; what a busy machine adds is not the command's."""
+        return self.cpu_s < CPU_S and self.seconds < WAITED_S + BESIDE * self.cpu_s
 
 
 def run(desk: Path, line: str, **environment: str) -> Done:
@@ -67,11 +78,19 @@ def run(desk: Path, line: str, **environment: str) -> Done:
         "TAGSTREAM_LOG_FORMAT": "text",
     }
     started = time.monotonic()
-    done = subprocess.run(
-        [TAGSTREAM, *shlex.split(line)],
-        cwd=desk, env=own | given | environment, capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            [TAGSTREAM, *shlex.split(line)], cwd=desk, env=own | given | environment, stdout=out, stderr=err
+        )
+        hung = Timer(HUNG_S, process.kill)
+        hung.start()
+        _, status, used = os.wait4(process.pid, 0)
+        hung.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - started
+        out.seek(0)
+        err.seek(0)
+        return Done(process.returncode, out.read(), err.read(), seconds, used.ru_utime + used.ru_stime)
 
 
 def assert_one_sentence(done: Done, words: str) -> None:
@@ -81,7 +100,7 @@ def assert_one_sentence(done: Done, words: str) -> None:
     assert re.search(words, done.stderr), done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("tagstream: ") and len(lines[0]) < 400, lines
-    assert done.seconds < BOUNDED_S
+    assert done.ended_soon, done
 
 
 NO_BROKER = r"no Kafka broker answers at 127\.0\.0\.1:\d+.*TAGSTREAM_KAFKA_BOOTSTRAP"
@@ -150,7 +169,7 @@ def test_a_mistyped_command_shows_its_usage(outcomes, line):
 @pytest.mark.parametrize("line", WORKERS)
 def test_a_worker_that_shall_not_wait_ends_and_says_why(outcomes, line):
     done = outcomes[line]
-    assert done.code == 1 and "Traceback" not in done.stderr and done.seconds < BOUNDED_S
+    assert done.code == 1 and "Traceback" not in done.stderr and done.ended_soon, done
     errors = [text for text in done.stderr.splitlines() if " ERROR " in text]
     assert re.search(WORKERS[line], errors[-1]), done.stderr
 
