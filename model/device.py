@@ -1,24 +1,30 @@
-"""Where training computes, and in which precision."""
+"""Where networks compute, and in which precision."""
+
+import re
 
 import torch
 
 from model.errors import ModelError
 
-DEVICES = ("auto", "cpu", "cuda")
-
 
 def choose(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU where there is one.
+    """The device of that name (auto, cpu, cuda or cuda:N); `auto` is a GPU where there is one.
 
     Raises:
         ModelError: for another name, or where there is no such device.
     """
-    if name not in DEVICES:
-        raise ModelError(f"'{name}' is not a device; there are {', '.join(DEVICES)}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ModelError("This machine has no GPU that torch can use; --device cpu trains without one.")
-    found = torch.cuda.is_available() if name == "auto" else name == "cuda"
-    return torch.device("cuda" if found else "cpu")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ModelError(f"'{name}' is not a device; there are auto, cpu, cuda and cuda:N.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError("This machine has no GPU that torch can use; the device cpu does without one.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except RuntimeError as error:
+        raise ModelError(f"The device {name} is not usable here: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def autocast(device: torch.device, wanted: bool) -> torch.autocast:

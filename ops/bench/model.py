@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.artifact import disagreements
+from model.device import choose
 from model.network import Rescorer
 from ops.bench.environment import ForeignLoad, environment
 from ops.bench.networks import Network, make
@@ -65,12 +66,13 @@ def run_model(
     """Measure each network at each precision and batch size; the report that `--json` prints.
 
     Raises:
-        OpsError: for a batch size out of range, or a device that is not there.
+        OpsError: for a batch size out of range.
+        ModelError: for a device that is not there.
     """
     for batch in batches:
         if not 1 <= batch <= LARGEST_BATCH:
             raise OpsError(f"a batch of {batch:,} tracks is not measured: 1 to {LARGEST_BATCH:,} are.")
-    device = _device(device_name)
+    device = choose(device_name)
     torch.set_num_threads(threads or _cores())
     workload = Workload(max(COMPARED_TRACKS, *batches))
     rows = np.concatenate([part for _, part in workload.chunks()]).astype(np.float32)  # [N, F]
@@ -137,17 +139,6 @@ def _fastest(work: Callable[[], object]) -> float:
             work()
         means.append((time.perf_counter() - started_s) / calls)
     return min(means)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OpsError(f"the device {name!r} is not usable here: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _cores() -> int:

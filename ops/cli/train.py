@@ -44,7 +44,7 @@ def train(
     alias: Annotated[str | None, typer.Option(help="Point this alias, such as challenger, at the new model.")] = None,
     models_dir: ModelsDir = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same gives the same model on this machine.")] = 0,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")] = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Discard what a broken-off training kept.")] = False,
     json: JsonFlag = False,
 ) -> None:

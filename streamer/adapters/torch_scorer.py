@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.artifact import Artifact
+from model.device import choose
 from model.errors import ModelError
 from model.registry import Registry
 from streamer.core.layout import Layout
@@ -64,10 +65,10 @@ class RegistryLoader:
     def load(self, version: str) -> LoadedModel:
         """Load, verify checksums and golden outputs, and score once at the size the stream will use."""
         try:
-            artifact = self._registry.load(version)
+            artifact, device = self._registry.load(version), choose(self._device)
         except ModelError as error:
             raise ModelUnusable(str(error)) from error
-        artifact.network.to(_device(self._device))
+        artifact.network.to(device)
         vocabulary = artifact.vocabulary
         layout = Layout.build(vocabulary.fingerprint, vocabulary.classes)
         scorer = TorchScorer(artifact)
@@ -82,14 +83,3 @@ def scoring_threads() -> int:
     anything else runs, because torch's threads spin while they wait for each other.
     """
     return max(1, len(os.sched_getaffinity(0)) - 1) if hasattr(os, "sched_getaffinity") else 1
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelUnusable(f"TAGSTREAM_DEVICE={name} is not usable here: {str(error).splitlines()[0]}") from error
-    return device
