@@ -10,6 +10,7 @@ from ops.cli.train import ModelsDir, load_for, open_registry
 
 if TYPE_CHECKING:
     from model.alias_history import Change, Period
+    from model.listed import Listed
     from ops.thresholds_admin import Written
 
 app = typer.Typer(help="The models of the registry.", no_args_is_help=True)
@@ -35,47 +36,39 @@ SHOWN = (
 @app.command("list", epilog="Example: tagstream models list")
 def list_models(models_dir: ModelsDir = None, json: JsonFlag = False) -> None:
     """All models, oldest first, with their aliases."""
-    from model.errors import ModelError
-    from model.manifest import read_manifest
+    from model.listed import listed
     from model.served import title
 
     registry = open_registry(models_dir)
     registry.check_folder()
-    aliases = registry.aliases()
-    models = []
-    for version in registry.versions():
-        names = sorted(alias for alias, target in aliases.items() if target == version)
-        try:
-            manifest = read_manifest(registry.models_dir / version)
-        except ModelError as error:
-            models.append({"model": version, "aliases": names, "error": str(error)})
-            continue
-        figures = manifest.get("metrics", {})
-        measured = figures.get("valid") or figures.get("out_of_fold") or {}
-        models.append(
-            {
-                "model": version,
-                "aliases": names,
-                "architecture": manifest["network"]["architecture"],
-                "served": figures.get("served") or manifest["network"]["architecture"],
-                "vocabulary": manifest["fingerprint"],
-                "weighted_f1": measured.get("weighted_f1"),
-            }
-        )
+    models = listed(registry)
     if json:
-        emit_json({"models": models})
+        emit_json({"models": [_listed(one) for one in models]})
         return
     rows = [
         [
-            entry["model"],
-            ", ".join(entry["aliases"]),
-            title(entry["served"]) if "served" in entry else "damaged",
-            entry.get("vocabulary", ""),
-            "" if entry.get("weighted_f1") is None else f"{entry['weighted_f1']:.4f}",
+            one.version,
+            ", ".join(one.aliases),
+            "damaged" if one.error else title(one.served),
+            one.fingerprint,
+            "" if one.weighted_f1 is None else f"{one.weighted_f1:.4f}",
         ]
-        for entry in models
+        for one in models
     ]
     print_table(f"{len(rows)} models", ["model", "aliases", "serves", "vocabulary", "weighted F1"], rows)
+
+
+def _listed(one: "Listed") -> dict[str, Any]:
+    if one.error:
+        return {"model": one.version, "aliases": one.aliases, "error": one.error}
+    return {
+        "model": one.version,
+        "aliases": one.aliases,
+        "architecture": one.network,
+        "served": one.served,
+        "vocabulary": one.fingerprint,
+        "weighted_f1": one.weighted_f1,
+    }
 
 
 @app.command("show", epilog="Example: tagstream models show champion --vocabulary")

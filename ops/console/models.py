@@ -6,8 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from model.alias_history import Change
-from model.errors import ModelError
-from model.manifest import read_manifest
+from model.listed import Listed, listed
 from model.registry import CHAMPION
 from ops import promotion
 from ops.console.view import Fields, View
@@ -30,7 +29,7 @@ class ModelsView(View):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.models: list[dict[str, Any]] | None = None
+        self.models: list[Listed] | None = None
         self.changes: Sequence[Change] = ()
         self.weighed: Weighed | None = None
         self.weighing = ""
@@ -47,27 +46,8 @@ class ModelsView(View):
         self.models = await asyncio.to_thread(self._list)
         self.changes = await asyncio.to_thread(self.desk.registry.changes, CHAMPION)
 
-    def _list(self) -> list[dict[str, Any]]:
-        registry = self.desk.registry
-        aliases = registry.aliases()
-        found: list[dict[str, Any]] = []
-        for version in reversed(registry.versions()):
-            names = sorted(alias for alias, target in aliases.items() if target == version)
-            try:
-                manifest = read_manifest(registry.models_dir / version)
-            except ModelError as error:
-                found.append({"version": version, "aliases": names, "error": str(error)})
-                continue
-            figures = manifest.get("metrics", {})
-            measured = figures.get("valid") or figures.get("out_of_fold") or {}
-            found.append({
-                "version": version, "aliases": names, "error": "", "network": manifest["network"]["architecture"],
-                "served": figures.get("served", ""), "fingerprint": manifest["fingerprint"],
-                "tags": len(manifest["thresholds"]), "weighted_f1": measured.get("weighted_f1"),
-                "where": "valid" if figures.get("valid") else "out of fold" if measured else "",
-                "created_at": str(manifest.get("created_at", "")),
-            })  # fmt: skip
-        return found
+    def _list(self) -> list[Listed]:
+        return list(reversed(listed(self.desk.registry)))
 
     def context(self) -> dict[str, Any]:
         return {
