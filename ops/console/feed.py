@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from model.errors import ModelError
+from ops import side_tasks
 from ops.console.standing import KafkaState, Now, RedisState, TopicState, Worker
 from ops.errors import OpsError
 from ops.thresholds_admin import Live, ThresholdsAdmin, telling_redis_errors
@@ -75,11 +76,7 @@ class Feed:
         self._tasks = [asyncio.create_task(self._follow_redis()), asyncio.create_task(self._follow_kafka())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await side_tasks.end(self._tasks)
 
     @contextmanager
     def watched(self, told: asyncio.Event) -> Iterator[None]:

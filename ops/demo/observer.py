@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from ops import side_tasks
 from ops.kafka_io import read_topic
 from streamer.adapters.kafka_client import Admin, client_options, running
 from streamer.adapters.kafka_topics import partition_count
@@ -60,11 +61,7 @@ class Observer:
 
     async def stop(self) -> None:
         """End both tasks; a failure of one is raised here."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await side_tasks.end(self._tasks)
 
     async def wait_for(self, decided: int, dead: int, timeout_s: float) -> bool:
         """Until that many tracks are decided and dead letters there; False when the time is up."""
