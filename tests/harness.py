@@ -28,12 +28,15 @@ from model.vocabulary import Vocabulary
 from ops.bulk_lane import produce_bulk
 from ops.kafka_io import Event, event_json, produce_events
 from ops.local.worker import WorkerProcess
+from ops.redecide import Redecisions
 from streamer.adapters.kafka_client import Admin, client_options, running
 from streamer.adapters.kafka_topics import create_topics, partition_count
 from streamer.adapters.redis_keys import Keys
 from streamer.core.layout import Layout
+from streamer.core.redecide_runs import Run, State
 from streamer.settings import Settings, load_settings
 from tests.checker import Report, Sampler, check
+from tests.checks_content import check_redecided
 
 PARTITIONS = 4
 BATCH_MAX = 128
@@ -155,15 +158,15 @@ def numbered_events(
 
 
 def numbered_rows(
-    rows: NDArray[np.float32], tracks: int, bad_every: int, stopping: threading.Event
+    rows: NDArray[np.float32], count: int | None, tracks: int, bad_every: int, stopping: threading.Event
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """For the bulk lane: row n is of track n modulo `tracks`, until `stopping`.
+    """For the bulk lane: row n is of track n modulo `tracks`; without a count, until `stopping`.
 
     Each `bad_every`-th is of a track of its own, and holds a number that is no probability.
     """
     spoilt = rows.copy()
     spoilt[:, -1] = 1.5
-    for number in itertools.count():
+    for number in itertools.count() if count is None else range(count):
         if stopping.is_set():
             return
         is_bad = number % bad_every == bad_every - 1
@@ -275,11 +278,13 @@ class Stream:
         """Start producing any events; they must end when they are told to stop."""
         return self._begin(lambda stopping, tell: produce_events(self.settings, events(stopping), rate, tell))
 
-    def load_in_bulk(self, *, rate: float, tracks: int = 1000, bad_every: int = BAD_EVERY) -> Load:
-        """Start producing bulk messages of more rows than a micro-batch holds; rate in tracks."""
+    def load_in_bulk(
+        self, count: int | None = None, *, rate: float | None = None, tracks: int = 1000, bad_every: int = BAD_EVERY
+    ) -> Load:
+        """The same in bulk messages of more rows than a micro-batch holds; count and rate are of tracks."""
 
         def produce(stopping: threading.Event, tell: Callable[[int], None]) -> Coroutine[Any, Any, int]:
-            rows = numbered_rows(self.rows, tracks, bad_every, stopping)
+            rows = numbered_rows(self.rows, count, tracks, bad_every, stopping)
             return produce_bulk(self.settings, self.layout, rows, rate, tell, BULK_ROWS)
 
         return self._begin(produce)
@@ -334,6 +339,30 @@ class Stream:
         assert report.inputs == produced, f"{produced} events were acknowledged, {report.inputs} are in the topic"
         print(report.line())
         return report
+
+    def redecide_all(self) -> Run:
+        """Have every track re-decided by what is in effect now; returns the run, which has come to its end."""
+        runs = Redecisions(self.settings)
+        before = runs.newest()
+        if before is not None and not before.is_over:
+            runs.follow(before, lambda _: None)
+        run = runs.follow(runs.begin(runs.look_up(), "a test's last", dry_run=False), lambda _: None)
+        ends = {partition: (one.state, one.error) for partition, one in run.progress.items()}
+        assert all(state is State.DONE for state, _ in ends.values()), f"the last re-decide came to {ends}"
+        return run
+
+    def hold_redecided(self, report: Report, run: Run) -> int:
+        """Hold every track against what is in effect after a run; how many tracks that run has looked at.
+
+        Those whose table Redis has lost meanwhile, and those of another model, it leaves as they are.
+        """
+        stored = {name for version in Registry(self.models_dir).versions()
+                  for name in self.redis.hkeys(self.keys.tables(version))}  # fmt: skip
+        tracks = check_redecided(
+            self.layout, report.found, self.known_tables, run.thresholds, model=run.model, stored=stored
+        )
+        assert tracks == run.counts.examined > 0, f"{run.counts.examined} tracks were re-decided, {tracks} are kept"
+        return tracks
 
     def heartbeat(self, name: str) -> dict[str, str]:
         """What Redis holds about a worker."""

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer.adapters.kafka_client import quiet_client_logs
-from streamer.core import redecide_runs
-from tests.checker import Report
-from tests.checks_content import check_redecided
 from tests.fault.lab import report, timeline
 from tests.fault.lab.faults import BY_NAME
 from tests.fault.lab.nemesis import Nemesis
@@ -77,23 +74,13 @@ def _live(run: Run, world: World, watch: Watch) -> None:
         load.stop()
     eventually(world.all_ready, RECOVERED_S, "every worker is ready again", world.workers_say)
     stream.settle(RECOVERED_S)
-    last = world.redecide_all()
+    last = stream.redecide_all()
     world.remember_tables()
     watch.stop()
     checked = stream.verify(tables=stream.known_tables)
     assert not watch.violation, watch.violation
-    run.tracks = _hold_redecided(checked, world, last)
+    run.tracks = stream.hold_redecided(checked, last)
     run.keep(checked)
-
-
-def _hold_redecided(checked: Report, world: World, last: redecide_runs.Run) -> int:
-    """Whatever was changed and broken on the way: every track has the tags that are in effect now. How many tracks."""
-    stream, stored = world.stream, world.stored_tables()
-    tracks = check_redecided(
-        stream.layout, checked.found, stream.known_tables, last.thresholds, model=last.model, stored=stored
-    )
-    assert tracks == last.counts.examined > 0, f"{last.counts.examined} tracks were re-decided, {tracks} are kept"
-    return tracks
 
 
 def _note_failure(run: Run, error: Exception, world: World, folder: Path) -> None:

@@ -27,10 +27,8 @@ from ops.local.process import free_ports
 from ops.local.redis import RedisServer
 from ops.local.services import Services, make_services
 from ops.local.worker import WorkerProcess
-from ops.redecide import Redecisions
 from streamer.adapters.kafka_client import Admin, client_options, running
 from streamer.core.errors import TagstreamError
-from streamer.core.redecide_runs import Run, State
 from tests.fault.lab.lab_worker import CONTROL_VARIABLE
 from tests.harness import TUNED, Artefacts, Stream, eventually
 
@@ -315,28 +313,6 @@ class World:
                 await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
 
         self.operate(lambda: asyncio.run(alter()))
-
-    def stored_tables(self) -> set[str]:
-        """The versions of the tables that Redis has now: it may have lost some."""
-        stream = self.stream
-        return {name for version in Registry(stream.models_dir).versions()
-                for name in stream.redis.hkeys(stream.keys.tables(version))}  # fmt: skip
-
-    def redecide_all(self) -> Run:
-        """Have every track re-decided by what is in effect now; returns the run, which has come to its end.
-
-        Raises:
-            OpsError: it could not be asked for.
-            AssertionError: a worker has given up on it.
-        """
-        runs = Redecisions(self.stream.settings)
-        before = runs.newest()
-        if before is not None and not before.is_over:
-            runs.follow(before, lambda _: None)
-        run = runs.follow(runs.begin(runs.look_up(), "the laboratory's last", dry_run=False), lambda _: None)
-        states = {partition: (one.state, one.error) for partition, one in run.progress.items()}
-        assert all(state is State.DONE for state, _ in states.values()), f"the last re-decide came to {states}"
-        return run
 
     def tuned_tables(self) -> dict[str, dict[str, str]]:
         """The tables that the artefacts carry: a worker that has never seen Redis decides under them."""

@@ -1,4 +1,4 @@
-"""The soak itself: a steady load on two workers, and on a fixed schedule swaps, model switches and restarts.
+"""The soak itself: a steady load on two workers, and on a fixed schedule swaps, model switches, restarts, re-decides.
 
 Worker `elder` lives from the first second to the last, so that a slow growth has time to show; worker `guest` is
 ended with SIGTERM and started again each restart interval, which also makes `elder` go through two rebalances.
@@ -21,10 +21,12 @@ from tests.fault.soak.samples import Observer
 from tests.harness import TUNED, Artefacts, Stream, eventually
 
 ELDER, GUEST = "elder", "guest"
+RESTART, REDECIDE = "restart", "re-decide"
 TRACKS = 20_000
 BACKLOG_EVENTS = 40_000
 BACKLOG_TIMEOUT_S = 300.0
 SWAPPED_TAGS = 40  # of 200, in each swap
+BULK_SHARE = 0.5  # further events for each one, in bulk messages
 OBEYED_WITHIN_S = 10.0
 EXIT_S = 30.0
 TICK_S = 0.05
@@ -43,17 +45,18 @@ class Plan:
     swap_s: float = 10.0
     switch_s: float = 60.0
     restart_s: float = 300.0
+    redecide_s: float = 120.0
     sample_s: float = 5.0
 
     @property
     def checked_rate(self) -> float:
         """The rate at which the checker can still hold every event against the contract at the end."""
-        return min(self.rate, (MOST_CHECKED_EVENTS - BACKLOG_EVENTS) / self.seconds)
+        return min(self.rate, (MOST_CHECKED_EVENTS - 2 * BACKLOG_EVENTS) / self.seconds / (1 + BULK_SHARE))
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that was done: `swap`, `switch` or `restart`; how long until the workers obeyed or were back."""
+    """Something that was done: `swap`, `switch`, `restart`, `re-decide`; how long until it was obeyed, or over."""
 
     at_s: float
     what: str
@@ -94,7 +97,7 @@ class Soak:
         self._random = random.Random(plan.seed)
         self._models = [stream.artefacts.first, stream.artefacts.second]
         self._tables = {model: dict.fromkeys(stream.layout.tags, f"{TUNED:.6f}") for model in self._models}
-        self._restart: Future[None] | None = None
+        self._beside: dict[str, Future[None]] = {}  # what goes on beside the schedule, by name
 
     def run(self) -> None:
         """Load, swap, switch and restart until the time is up; then everything is held against the contract."""
@@ -104,27 +107,33 @@ class Soak:
             stream.redis.hset(stream.keys.live(model), mapping=self._tables[model])
         stream.redis.set(stream.keys.model, self._models[0])
         # First a backlog, so that buffers have had their largest size before anything is judged.
-        stream.load(BACKLOG_EVENTS, tracks=TRACKS).finish(BACKLOG_TIMEOUT_S)
+        for load in (stream.load(BACKLOG_EVENTS, tracks=TRACKS), stream.load_in_bulk(BACKLOG_EVENTS, tracks=TRACKS)):
+            load.finish(BACKLOG_TIMEOUT_S)
         stream.start(ELDER, GUEST)
         stream.settle(BACKLOG_TIMEOUT_S)
-        load = stream.load(rate=plan.checked_rate, tracks=TRACKS)
+        stream.load(rate=plan.checked_rate, tracks=TRACKS)
+        stream.load_in_bulk(rate=plan.checked_rate * BULK_SHARE, tracks=TRACKS)
         self._observer.start()
-        with ThreadPoolExecutor(1, thread_name_prefix="restart") as threads:
+        with ThreadPoolExecutor(2, thread_name_prefix="beside") as threads:
             self._follow_schedule(threads)
-            if self._restart is not None:
-                self._restart.result()
-        self.outcome.events = BACKLOG_EVENTS + load.stop()
+            for deed in self._beside.values():
+                deed.result()
+        self.outcome.events = sum(load.stop() for load in stream.loads)
         self._observer.stop()
         self._finish()
 
     def _follow_schedule(self, threads: ThreadPoolExecutor) -> None:
         plan, now_s = self._plan, self._observer.now_s
-        due = {"swap": plan.swap_s, "switch": plan.switch_s, "restart": plan.restart_s, "say": PROGRESS_S}
-        every = {"swap": plan.swap_s, "switch": plan.switch_s, "restart": plan.restart_s, "say": PROGRESS_S}
+        every = {
+            "swap": plan.swap_s, "switch": plan.switch_s, RESTART: plan.restart_s, REDECIDE: plan.redecide_s,
+            "say": PROGRESS_S,
+        }  # fmt: skip
+        due = dict(every)
         deeds: dict[str, Callable[[], None]] = {
             "swap": self._swap,
             "switch": self._switch,
-            "restart": lambda: self._begin_restart(threads),
+            RESTART: lambda: self._begin(threads, RESTART, self._restart_guest),
+            REDECIDE: lambda: self._begin(threads, REDECIDE, self._redecide),
             "say": self._progress,
         }
         while now_s() < plan.seconds:
@@ -138,15 +147,14 @@ class Soak:
     def _check_alive(self) -> None:
         if self._observer.error is not None:
             raise self._observer.error
-        if self._restart is not None and self._restart.done():
-            self._restart.result()
-            self._restart = None
+        for name in [name for name, deed in self._beside.items() if deed.done()]:
+            self._beside.pop(name).result()
         elder = self._stream.workers[ELDER]
         assert elder.is_running(), f"worker {ELDER} has ended by itself: {elder.log_tail()}"
 
     def _obeying(self) -> Sequence[str]:
         """Who must obey now: a worker that is being restarted reads the newest when it is back."""
-        return (ELDER, GUEST) if self._restart is None else (ELDER,)
+        return (ELDER,) if RESTART in self._beside else (ELDER, GUEST)
 
     def _swap(self) -> None:
         """Move the thresholds of some tags of the model in use, in one write, as any Redis tool could."""
@@ -187,10 +195,15 @@ class Soak:
         took_ms = max(float(beat.get("obeyed_at_ms", "nan")) for beat in beats) - written_ms
         self.outcome.marks.append(Mark(at_s, what, took_ms))
 
-    def _begin_restart(self, threads: ThreadPoolExecutor) -> None:
+    def _begin(self, threads: ThreadPoolExecutor, name: str, deed: Callable[[], None]) -> None:
         """Beside the schedule, which goes on meanwhile."""
-        if self._restart is None:
-            self._restart = threads.submit(self._restart_guest)
+        if name not in self._beside:
+            self._beside[name] = threads.submit(deed)
+
+    def _redecide(self) -> None:
+        at_s = self._observer.now_s()
+        self._stream.redecide_all()
+        self.outcome.marks.append(Mark(at_s, REDECIDE, (self._observer.now_s() - at_s) * 1000))
 
     def _restart_guest(self) -> None:
         at_s, guest = self._observer.now_s(), self._stream.workers[GUEST]
@@ -198,7 +211,7 @@ class Soak:
         guest.start()
         guest.wait_ready()
         self._stream.wait_assigned(ELDER, GUEST)
-        self.outcome.marks.append(Mark(at_s, "restart", (self._observer.now_s() - at_s) * 1000))
+        self.outcome.marks.append(Mark(at_s, RESTART, (self._observer.now_s() - at_s) * 1000))
 
     def _end(self, name: str) -> None:
         worker = self._stream.workers[name]
@@ -209,9 +222,11 @@ class Soak:
     def _finish(self) -> None:
         self._say(f"load ended after {self.outcome.events:,} events; draining, then the checker reads all of it")
         self._stream.settle(120)
+        last = self._stream.redecide_all()
         for name in (GUEST, ELDER):
             self._end(name)
         report = self._stream.verify()
+        self._stream.hold_redecided(report, last)
         self.outcome.checker, self.outcome.duplicates = report.line(), report.duplicates
 
     def _progress(self) -> None:
@@ -222,7 +237,7 @@ class Soak:
         self._say(
             f"{_clock(now_s)} of {_clock(self._plan.seconds)}, {_clock(self._plan.seconds - now_s)} left: {memory}, "
             f"lag {lag:,}; done: {done.count('swap')} swaps, {done.count('switch')} switches, "
-            f"{done.count('restart')} restarts"
+            f"{done.count(RESTART)} restarts, {done.count(REDECIDE)} re-decides"
         )
 
 
