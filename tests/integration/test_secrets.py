@@ -20,12 +20,14 @@ from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import aiohttp
 import pytest
 import redis
 
 from ops.cli.main import main
 from ops.kafka_io import read_topic
 from ops.local.process import free_ports
+from tests.browser.stage import ConsoleProcess
 from tests.harness import Artefacts, Stream, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
@@ -35,7 +37,9 @@ TAGSTREAM = str(Path(sys.executable).with_name("tagstream"))
 KAFKA_SECRET = "kafka;S3cr3t/wörd%41 #x"
 REDIS_SECRET = "redis@S3cr3t/pass:wörd%42#y"
 WRONG_SECRET = "wrong@S3cr3t/gone:wörd%43#z"
-ORDINARY = {"kafka", "redis", "wrong", "pass", "gone"}
+TOKEN = "token@S3cr3t/door:wörd%44#w"
+SECRETS = KAFKA_SECRET, REDIS_SECRET, WRONG_SECRET, TOKEN
+ORDINARY = {"kafka", "redis", "wrong", "pass", "gone", "token", "door"}
 BOUNDED_S = 60
 
 
@@ -57,7 +61,7 @@ def forms(secret: str) -> set[str]:
 
 def leaks(text: str) -> list[str]:
     """Lines with any form of any secret."""
-    words = {word for secret in (KAFKA_SECRET, REDIS_SECRET, WRONG_SECRET) for word in forms(secret)}
+    words = {word for secret in SECRETS for word in forms(secret)}
     return [line[:300] for line in text.splitlines() if any(word in line for word in words)]
 
 
@@ -139,6 +143,51 @@ def test_a_worker_tells_no_secret_at_work_or_in_trouble(guarded: Stream):
         assert not leaks(text), (name, leaks(text)[:3])
 
 
+def test_the_console_tells_no_secret_to_who_is_in_and_who_is_not(guarded: Stream, tmp_path: Path):
+    """Every page of it, refused and let in, with Redis answering and then not any more."""
+    guarded.redis.set(guarded.keys.model, guarded.artefacts.first)
+    users = {"console_users": f"anna:write:{TOKEN}", "cache_dir": tmp_path / "cache"}
+    console = ConsoleProcess(tmp_path / "console", {**guarded.worker_settings, **users})
+    console.start()
+    try:
+        console.wait_ready()
+        seen = asyncio.run(visits(console.url))
+        seen["arguments"] = process_files(console.pid or 0)
+        user = urlsplit(str(guarded.worker_settings["redis_url"])).username
+        guarded.redis.execute_command("ACL", "SETUSER", user, "resetpass", f">{WRONG_SECRET}")
+        guarded.redis.execute_command("CLIENT", "KILL", "USER", user)
+        said = eventually(lambda: refused_by_redis(console.url), 30, "the console says that Redis refuses it")
+        seen |= {f"{name} in trouble": text for name, text in said.items()}
+    finally:
+        console.terminate()
+    seen["log"] = console.log_path.read_text(errors="replace") + "a log may be empty"
+    assert all(seen.values()), {name: len(text) for name, text in seen.items()}
+    for name, text in seen.items():
+        assert not leaks(text), (name, leaks(text)[:3])
+
+
+async def visits(url: str) -> dict[str, str]:
+    """What the console answers to somebody with a wrong token, and to somebody with the right one, page by page."""
+    pages = "/overview", "/thresholds", "/tracks?id=T-1", "/deadletters", "/models"
+    jar = aiohttp.CookieJar(unsafe=True)  # of an address without a name
+    async with aiohttp.ClientSession(url, cookie_jar=jar, headers={"Origin": url}) as session:
+        seen = {}
+        for name, token in (("refused", WRONG_SECRET), ("let in", TOKEN)):
+            async with session.post("/login", data={"name": "anna", "token": token}) as answer:
+                seen[name] = f"{answer.status} {answer.headers} {await answer.text()}"
+        for page in pages:
+            async with session.get(page) as answer:
+                assert answer.status == 200, await answer.text()
+                seen[page] = f"{answer.headers} {await answer.text()}"
+    return seen
+
+
+def refused_by_redis(url: str) -> dict[str, str]:
+    """The same once the console has seen that its password is gone."""
+    seen = asyncio.run(visits(url))
+    return seen if "TAGSTREAM_REDIS_URL" in seen["/overview"] else {}
+
+
 def broken_ways(stream: Stream) -> list[tuple[str, dict[str, str]]]:
     """Command lines, and the settings that break them."""
     nobody = free_ports(1)[0]
@@ -182,6 +231,8 @@ def broken_ways(stream: Stream) -> list[tuple[str, dict[str, str]]]:
             "deadletter list --json",
         )
     ]
+    for users in (f"anna:admin:{TOKEN}", TOKEN, f"anna:write:{TOKEN} anna:read:{TOKEN}"):
+        ways.append(("console --port 0", {**sasl, "TAGSTREAM_CONSOLE_USERS": users}))
     real = {
         "TAGSTREAM_KAFKA_BOOTSTRAP": stream.settings.kafka_bootstrap,
         "TAGSTREAM_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -244,7 +295,7 @@ def test_no_mistake_tells_a_secret(guarded: Stream, tmp_path: Path, monkeypatch:
 
 
 def test_the_search_would_find_them():
-    for secret in (KAFKA_SECRET, REDIS_SECRET, WRONG_SECRET):
+    for secret in SECRETS:
         for form in forms(secret):
             assert leaks(f"a line with {form} in it"), form
     assert not leaks("kafka redis wrong password at redis://localhost:6379/0")
