@@ -3,8 +3,8 @@
 All of it is out of fold: scores of networks that saw none of the artist's tracks. Precision, recall and F1 are
 cross-fitted on top of that (each fold decided by thresholds of the other folds), because a threshold flatters itself
 on the tracks it was tuned on; the curve is of the tuned scores themselves, so compare curve with curve. Counts are
-stored, not ratios: they interpolate without falling out of step with each other. Also the histogram of scores, the
-reference for drift. Knows one file, `curves.json`; draws nothing.
+stored, not ratios: they interpolate without falling out of step with each other. Also the histograms of scores and of
+upstream's probabilities, the reference for drift. Knows one file, `curves.json`; draws nothing.
 """
 
 import json
@@ -93,10 +93,21 @@ class Curves:
 
     tracks: int
     tags: Mapping[str, TagFigures]
+    inputs: NDArray[np.int64] | None = None  # [F, len(EDGES) - 1] tracks by probability; older trainers kept none
+
+    def scores(self) -> NDArray[np.int64]:
+        """`[T, len(EDGES) - 1]` tracks by score."""
+        return np.array([figures.histogram for figures in self.tags.values()])
+
+    def tuned_shares(self) -> NDArray[np.float64]:
+        """`[T]` of the tracks, how many each tuned threshold decides."""
+        return np.array([figures.curve.at(figures.threshold).share for figures in self.tags.values()])
 
     def to_json(self) -> bytes:
         """The content of the file."""
         head = {"format": FORMAT, "tracks": self.tracks, "level": LEVEL, "edges": EDGES.tolist()}
+        if self.inputs is not None:
+            head["inputs"] = self.inputs.tolist()
         tags = {name: _plain(figures) for name, figures in self.tags.items()}
         return json.dumps({**head, "tags": tags}, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -108,8 +119,12 @@ def measure(
     labels: NDArray,
     decisions: NDArray[np.bool_],
     artists: NDArray | None,
+    probabilities: NDArray[np.float32],
 ) -> tuple[Curves, Intervals]:
-    """All figures from out-of-fold `scores`, `labels` and cross-fitted `decisions`, `[N, T]` each."""
+    """All figures from out-of-fold `scores`, `labels` and cross-fitted `decisions`, `[N, T]` each.
+
+    `probabilities` `[N, F]` are upstream's.
+    """
     intervals = f1_intervals(labels, decisions, artists)
     labelled = labels.astype(bool)
     support, decided = labelled.sum(axis=0), decisions.sum(axis=0)  # [T]
@@ -130,7 +145,14 @@ def measure(
             histogram=np.histogram(mine, EDGES)[0],
             histogram_positive=np.histogram(mine[have], EDGES)[0],
         )
-    return Curves(len(scores), found), intervals
+    return Curves(len(scores), found, histograms(probabilities)), intervals
+
+
+def histograms(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """`[C, len(EDGES) - 1]` of the columns of `values` `[N, C]`, rounded to float16 as the stream samples them."""
+    wide = values.astype(np.float16).astype(np.float64)
+    counts = [np.histogram(wide[:, column], EDGES)[0] for column in range(wide.shape[1])]
+    return np.array(counts, np.int64).reshape(-1, len(EDGES) - 1)
 
 
 def trace(scores: NDArray[np.float64], labels: NDArray[np.bool_], tuned: Threshold) -> Curve:
@@ -170,7 +192,8 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Curves:
         if set(value["tags"]) != set(manifest["thresholds"]):
             raise ValueError("other tags than the manifest's")
         tracks = _count(value["tracks"])
-        return Curves(tracks, {name: _figures(item, tracks) for name, item in value["tags"].items()})
+        tags = {name: _figures(value["tags"][name], tracks) for name in manifest["thresholds"]}
+        return Curves(tracks, tags, _inputs(value.get("inputs"), manifest, tracks))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{folder / CURVES} is damaged: {reason[:120]}.") from None
@@ -200,6 +223,15 @@ def _figures(item: Mapping[str, Any], tracks: int) -> TagFigures:
         histogram=_counts(item["histogram"], len(EDGES) - 1, tracks),
         histogram_positive=_counts(item["histogram_positive"], len(EDGES) - 1, support),
     )
+
+
+def _inputs(rows: Any, manifest: Mapping[str, Any], tracks: int) -> NDArray[np.int64] | None:
+    if rows is None:
+        return None
+    columns = max((int(one["stop"]) for one in manifest["features"]["columns"]), default=0)
+    if not isinstance(rows, list) or len(rows) != columns:
+        raise ValueError(f"histograms that are not of {columns} probabilities")
+    return np.array([_counts(row, len(EDGES) - 1, tracks) for row in rows], dtype=np.int64)
 
 
 def _curve(item: Mapping[str, Any], tracks: int, support: int) -> Curve:

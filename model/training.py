@@ -170,7 +170,13 @@ def _measure_out_of_fold(
             chosen.scores, labels, folds, chosen.smoothing, chosen.expected, config.objective
         )
     known, level = curves.measure(
-        tags, thresholds.by_tag(tags, tuned), chosen.scores, labels, decisions, dataset.artists
+        tags,
+        thresholds.by_tag(tags, tuned),
+        chosen.scores,
+        labels,
+        decisions,
+        dataset.artists,
+        dataset.probabilities,
     )
     found = metrics.summary_of(labels, chosen.scores, decisions)
     return known, {"tracks": len(dataset), "fingerprint": dataset.fingerprint(), **found, **level.plain()}

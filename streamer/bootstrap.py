@@ -7,6 +7,7 @@ from aiokafka.partitioner import murmur2
 
 from streamer.adapters.arrow_events import ArrowEventDecoder
 from streamer.adapters.clock import SystemClock
+from streamer.adapters.drift_gauges import DriftGauges, SamplingLoader
 from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_records import UNREADABLE_CONTENT_TYPE, UnreadableBatchDecoder
@@ -39,9 +40,10 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
         settings.breaker_share, settings.breaker_inputs, settings.breaker_window_s, settings.breaker_resume_s
     )
     sink = KafkaSink(settings, lease)
-    loader = RegistryLoader(settings.models_dir, settings.device, settings.batch_max)
+    loader = SamplingLoader(RegistryLoader(settings.models_dir, settings.device, settings.batch_max), clock)
     last_good = StateStore(settings.state_dir, settings.worker, f"{settings.topic_probabilities} {settings.group}")
     serving = ServingControl(store, loader, last_good, clock)
+    metrics.registry.register(DriftGauges(serving))
 
     pace = Pace(clock.monotonic_s())
     metrics.on_latencies = lambda latencies_s: pace.observe(latencies_s, clock.monotonic_s())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from streamer.core.batch import WITHDRAWN, Span
 from streamer.core.bulk import Bulk
 from streamer.core.decide import Decided
+from streamer.core.drift import Reference
 from streamer.core.events import Record, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord
@@ -74,6 +75,7 @@ class LoadedModel:
     layout: Layout
     tuned: Mapping[str, float | str]  # tag -> threshold, or "off"
     scorer: Scorer
+    reference: Reference | None = None  # what it was tuned on; None where the artefact does not say
 
 
 @dataclass(frozen=True, slots=True)

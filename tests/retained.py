@@ -15,6 +15,7 @@ def append(
     scores: NDArray[np.float16],
     *,
     model: str = "M",
+    thresholds: str = "",
     states: list[int] | None = None,
     start_ms: int = 0,
 ) -> None:
@@ -24,10 +25,11 @@ def append(
     rows["track"] = np.frombuffer(b"".join(map(track_hash, keys)), "<u8")
     rows["at_ms"] = start_ms + np.arange(len(ids))
     rows["state"] = SCORED if states is None else states
-    if model not in store.meta.models:
-        store.meta.models.append(model)
-        store.meta.thresholds.append(f"table of {model}")
-    rows["model"] = rows["thresholds"] = store.meta.models.index(model)
+    thresholds = thresholds or f"table of {model}"
+    for names, name in ((store.meta.models, model), (store.meta.thresholds, thresholds)):
+        if name not in names:
+            names.append(name)
+    rows["model"], rows["thresholds"] = store.meta.models.index(model), store.meta.thresholds.index(thresholds)
     store.append(rows, keys, scores.view(np.uint16))
     store.commit()
 

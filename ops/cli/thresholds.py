@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli import thresholds_files, thresholds_history, thresholds_preview
+from ops.cli import thresholds_drift, thresholds_files, thresholds_history, thresholds_preview
 from ops.cli.output import JsonFlag, emit_json, note, print_table, stdout_console
 from ops.cli.thresholds_values import parse_changes
 from ops.cli.thresholds_window import LastOption, SinceOption, window_of
@@ -141,5 +141,6 @@ app.command("export", epilog=thresholds_files.EXPORT_EPILOG)(thresholds_files.ex
 app.command("diff", epilog=thresholds_history.DIFF_EPILOG)(thresholds_history.diff)
 app.command("preview", epilog=thresholds_preview.PREVIEW_EPILOG)(thresholds_preview.preview)
 app.command("suggest", epilog=thresholds_preview.SUGGEST_EPILOG)(thresholds_preview.suggest)
+app.command("drift", epilog=thresholds_drift.EPILOG)(thresholds_drift.drift)
 app.command("history", epilog=thresholds_history.HISTORY_EPILOG)(thresholds_history.history)
 app.command("rollback", epilog=thresholds_history.ROLLBACK_EPILOG)(thresholds_history.rollback)

@@ -13,7 +13,7 @@ from streamer.core.errors import TagstreamError
 if TYPE_CHECKING:
     from model.curves import Curves
     from ops.thresholds_admin import Live
-    from ops.thresholds_scores import Window
+    from ops.thresholds_scores import RetainedScores, Window
 
 LastOption = Annotated[int | None, typer.Option("--last", min=1, help="Only the last so many tracks, by their time.")]
 SinceOption = Annotated[
@@ -24,12 +24,26 @@ SinceOption = Annotated[
 def window_of(live: "Live", last: int | None, since: str | None) -> "Window | None":
     """The retained scores of the model's tracks; None, and a word about why, where there are none."""
     from ops.deadletters import moment_ms
+
+    since_ms = None if since is None else moment_ms(since, int(time.time() * 1000))
+    scores = scores_of(live)
+    if scores is None:
+        return None
+    window = scores.window(live.model, last=last, since_ms=since_ms)
+    if not window.tracks:
+        others = ", ".join(f"{count:,} of {model}" for model, count in scores.models().items() if model != live.model)
+        lately = " in that time" if since else ""
+        note(f"No retained scores of {live.model}{lately}" + (f"; there are {others}." if others else "."))
+        return None
+    return window
+
+
+def scores_of(live: "Live") -> "RetainedScores | None":
+    """All retained scores of a vocabulary; None, and a word about why, where the topic cannot be read."""
     from ops.thresholds_follow import follow
     from streamer.adapters.kafka_client import quiet_client_logs
     from streamer.settings import load_settings
 
-    settings = load_settings()
-    since_ms = None if since is None else moment_ms(since, int(time.time() * 1000))
     quiet_client_logs()
     try:
         with progress_bar() as bar:
@@ -41,17 +55,10 @@ def window_of(live: "Live", last: int | None, since: str | None) -> "Window | No
                     task = bar.add_task("reading retained scores", total=total)
                 bar.update(task, completed=done, total=total)
 
-            scores = asyncio.run(follow(settings, live.vocabulary, on_progress))
+            return asyncio.run(follow(load_settings(), live.vocabulary, on_progress))
     except TagstreamError as error:
         note(f"No retained scores: {error}")
         return None
-    window = scores.window(live.model, last=last, since_ms=since_ms)
-    if not window.tracks:
-        others = ", ".join(f"{count:,} of {model}" for model, count in scores.models().items() if model != live.model)
-        lately = " in that time" if since else ""
-        note(f"No retained scores of {live.model}{lately}" + (f"; there are {others}." if others else "."))
-        return None
-    return window
 
 
 def curves_of(live: "Live") -> "Curves | None":

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model import curves
 from model.artifact import Artifact
 from model.device import choose
 from model.errors import ModelError
 from model.registry import Registry
+from streamer.core.drift import Reference
 from streamer.core.layout import Layout
 from streamer.ports import LoadedModel
 from streamer.serving import ModelUnusable
@@ -73,7 +75,16 @@ class RegistryLoader:
         layout = Layout.build(vocabulary.fingerprint, vocabulary.classes)
         scorer = TorchScorer(artifact)
         scorer.score(np.zeros((self._warm_up_rows, layout.n_inputs), np.float64))
-        return LoadedModel(artifact.version, layout, dict(artifact.thresholds), scorer)
+        return LoadedModel(artifact.version, layout, dict(artifact.thresholds), scorer, self._reference(artifact))
+
+    def _reference(self, artifact: Artifact) -> Reference | None:
+        """What the model was tuned on, where the artefact says so: it decides without."""
+        try:
+            known = curves.read(self._registry.path(artifact.version), artifact.manifest)
+        except ModelError as error:
+            log.info("no drift is measured: %s", error)
+            return None
+        return Reference(curves.EDGES, known.tracks, known.scores(), known.inputs, known.tuned_shares())
 
 
 def scoring_threads() -> int:

@@ -97,6 +97,17 @@ def test_the_artefact_keeps_them(trained, saved):
         assert theirs.f1 == pytest.approx(mine.f1, abs=1e-4) and theirs.f1_low <= theirs.f1 <= theirs.f1_high
         assert theirs.histogram.sum() == 300 and theirs.histogram_positive.sum() == mine.support
     assert found.tags["jazz"].support == 0 and found.tags["jazz"].threshold == 1.0
+    upstream = make_dataset(300).probabilities.astype(np.float16).astype(np.float64)
+    expected = [np.histogram(upstream[:, column], curves.EDGES)[0].tolist() for column in range(SMALL.n_inputs)]
+    assert found.inputs is not None and found.inputs.tolist() == expected
+
+
+def test_an_older_trainer_kept_no_histograms_of_the_upstream(saved):
+    value = json.loads((saved / curves.CURVES).read_text())
+    del value["inputs"]
+    rewrite(saved, json.dumps(value).encode())
+    found = curves.read(saved, manifest.read_manifest(saved))
+    assert found.inputs is None and found.tags["rock"].histogram.sum() == 300
 
 
 def test_figures_of_a_tag_are_those_of_thresholds_that_others_made(trained):
@@ -131,6 +142,8 @@ def rewrite(folder, content: bytes):
         (lambda v: v["tags"]["rock"]["curve"]["decided"].reverse(), "do not fall together"),
         (lambda v: v["tags"]["rock"]["curve"]["hits"].__setitem__(0, True), "is not a count"),
         (lambda v: v["tags"].update(rock=[]), "damaged"),
+        (lambda v: v["inputs"].pop(), "histograms that are not of 10 probabilities"),
+        (lambda v: v["inputs"][0].__setitem__(0, 301), "is not a count up to 300"),
     ],
 )
 def test_damaged_curves_are_refused(saved, spoil, words):
