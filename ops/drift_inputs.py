@@ -6,17 +6,19 @@ cost of one reading. Joins no group. What cannot be decided is no sample of anyt
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from itertools import pairwise
 
 import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from model.curves import histograms
 from ops.drift import Inputs, Span
-from ops.kafka_io import read_ranges, topic_ranges
+from ops.kafka_io import read_ranges
 from streamer.adapters.arrow_events import ArrowEventDecoder
 from streamer.adapters.json_events import JsonEventDecoder
+from streamer.adapters.kafka_client import client_options, running
+from streamer.adapters.kafka_topics import partition_count
 from streamer.core.events import ARROW_CONTENT_TYPE, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import content_type
@@ -35,16 +37,26 @@ async def sample(
     Raises:
         TagstreamError: Kafka cannot be reached, or the topic is missing.
     """
-    edges = [start for start, _ in spans] + [spans[-1][1]] if spans else []
-    topic = settings.topic_probabilities
-    starts = [await topic_ranges(settings, topic, edge) for edge in edges]
     found: list[Inputs | None] = []
-    for number, (low, high) in enumerate(pairwise(starts)):
-        there = {n: range(low[n].start, max(low[n].start, high[n].start)) for n in low if n in high}
+    for number, there in enumerate(await _offsets(settings, settings.topic_probabilities, spans)):
         rows = await _rows(settings, layout, _runs(there, tracks))
         found.append(Inputs(histograms(rows), len(rows)) if len(rows) else None)
         on_progress(number + 1, len(spans))
     return found
+
+
+async def _offsets(settings: Settings, topic: str, spans: Sequence[Span]) -> list[dict[int, range]]:
+    """By partition, the offsets of each span's time."""
+    count = await partition_count(settings, topic)
+    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
+    async with running(consumer, settings):
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        ends = await consumer.end_offsets(partitions)
+        at: dict[int, dict[TopicPartition, int]] = {}
+        for moment in sorted({edge for span in spans for edge in span}):
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, moment))
+            at[moment] = {tp: place.offset if (place := found.get(tp)) else ends[tp] for tp in partitions}
+    return [{tp.partition: range(at[start][tp], at[stop][tp]) for tp in partitions} for start, stop in spans]
 
 
 def _runs(there: Mapping[int, range], tracks: int) -> dict[int, range]:

@@ -111,6 +111,7 @@ def make(
     spans = drift.spans(scores, list(models.known), since_ms, count)
     if not spans:
         raise OpsError(f"no retained scores of {live.model} in that time: nothing has drifted, or nothing is known.")
+    _refuse_too_few(scores, list(models.known), spans[-1])
     layout = Layout.build(live.vocabulary.fingerprint, live.vocabulary.classes)
     try:
         inputs = asyncio.run(drift_inputs.sample(settings, layout, spans, sampled, on_progress))
@@ -125,12 +126,16 @@ def make(
     return _report(live, known_base, measured, models.notes, layout)
 
 
-def _report(live: Live, base: str, measured: Sequence[Window], notes: list[str], layout: Layout) -> Report:
-    if measured[-1].tracks < TRACKS_MIN:
+def _refuse_too_few(scores: RetainedScores, models: Sequence[str], span: Span) -> None:
+    tracks = sum(scores.tracks_within(model, *span) for model in models)
+    if tracks < TRACKS_MIN:
         raise OpsError(
-            f"the newest window has {measured[-1].tracks:,} tracks, {TRACKS_MIN} are needed to tell anything: "
+            f"the newest window has {tracks:,} tracks, {TRACKS_MIN} are needed to tell anything: "
             "ask for fewer --windows, or look back further with --since."
         )
+
+
+def _report(live: Live, base: str, measured: Sequence[Window], notes: list[str], layout: Layout) -> Report:
     windows = [one for one in measured if one.tracks >= TRACKS_MIN]
     lost = sum(one.unexplained for one in windows)
     if lost:
@@ -150,10 +155,8 @@ def _report(live: Live, base: str, measured: Sequence[Window], notes: list[str],
 
 def _oldest(scores: RetainedScores, spans: Sequence[Span], models: Sequence[str]) -> str:
     """The model that has most tracks in the oldest window with enough of them."""
-    meta, rows = scores.stored.meta, scores.stored.rows[scores.newest]
-    for start, stop in spans:
-        inside = rows["model"][(rows["at_ms"] >= start) & (rows["at_ms"] < stop)]
-        counts = {model: int((inside == meta.models.index(model)).sum()) for model in models if model in meta.models}
+    for span in spans:
+        counts = {model: scores.tracks_within(model, *span) for model in models}
         if sum(counts.values()) >= TRACKS_MIN:
             return max(counts, key=lambda model: counts[model])
     return models[-1]

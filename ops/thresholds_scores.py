@@ -46,6 +46,11 @@ class RetainedScores:
             found = np.sort(found[np.argpartition(times, len(found) - last)[len(found) - last :]])
         return Window(self, found)
 
+    def tracks_within(self, model: str, start_ms: int, stop_ms: int) -> int:
+        """How many tracks of a model have a time from `start_ms` to before `stop_ms`."""
+        window = self.window(model, since_ms=start_ms)
+        return int(np.count_nonzero(self.stored.rows["at_ms"][window.rows] < stop_ms))
+
     def track(self, track_id: str) -> dict[str, Any] | None:
         """What is retained of one track: model, thresholds, scores `[T]`, where its input was; None for nothing."""
         row = self.stored.row_of(track_id)
