@@ -37,6 +37,7 @@ from streamer.core.redecide_runs import Run, State
 from streamer.settings import Settings, load_settings
 from tests.checker import Report, Sampler, check
 from tests.checks_content import check_redecided
+from tests.references import random_rows
 
 PARTITIONS = 4
 BATCH_MAX = 128
@@ -44,6 +45,7 @@ BULK_ROWS = 200  # in a message: more than a micro-batch
 SETTLE_S = 60.0
 BAD_EVERY = 97  # each so many events one that can never be decided
 BODIES = 64  # different rows of probabilities
+BODIES_SEED = 7
 BAD_KEY = "bad-"
 POLL_S = 0.02
 TUNED = 0.9
@@ -209,7 +211,7 @@ class Stream:
         self.sampler = Sampler(self.settings)
         words = a_vocabulary()
         self.layout = Layout.build(words.fingerprint, words.classes)
-        rows = np.round(np.random.default_rng(7).random((BODIES, self.layout.n_inputs)) ** 2, 4)
+        rows = random_rows(BODIES, self.layout.n_inputs, BODIES_SEED)
         self.rows = rows.astype(np.float32)
         self.bodies = [event_json(self.layout, "", row)[len(b'{"track_id":""') :] for row in rows]
         if prepared:

@@ -1,6 +1,6 @@
 """The dashboard of the decisions: what is decided, under which model and thresholds, and what cannot be."""
 
-from ops.grafana.panels import NUMBER, PER_SECOND, SECONDS, SHARE, Board, Panel, Query, gauge, rate
+from ops.grafana.panels import NUMBER, PER_SECOND, SECONDS, SHARE, Board, Panel, Query, gauge, moved_most, rate
 
 DECISIONS = Board(
     "tagstream-decisions",
@@ -46,6 +46,43 @@ DECISIONS = Board(
                             "{{class}}",
                         ),
                     ),
+                ),
+            ),
+        ),
+        (
+            "Drift",
+            (
+                Panel(
+                    "Done by the thresholds",
+                    "Share of tracks with a tag beside the share under the tuned thresholds, the 10 that differ most",
+                    SHARE,
+                    (Query(moved_most("job_tag:tagstream_tag_share_by_thresholds:diff1h"), "{{tag}}"),),
+                ),
+                Panel(
+                    "Done by the inputs",
+                    "That share beside the one among the tracks the model was tuned on, the 10 that differ most",
+                    SHARE,
+                    (Query(moved_most("job_tag:tagstream_tag_share_by_inputs:diff1h"), "{{tag}}"),),
+                ),
+                Panel(
+                    "Done by the model",
+                    "That share of the model in use beside yesterday's model, the 10 that differ most",
+                    SHARE,
+                    (Query(moved_most("job_tag:tagstream_tag_share_by_model:diff1d") + " or vector(0)", "{{tag}}"),),
+                ),
+                Panel(
+                    "Upstream's probabilities, the 10 furthest from the training's",
+                    "Population stability index: from 0.1 moved, from 0.25 another population",
+                    NUMBER,
+                    (Query(f"topk(10, {gauge('job_name:tagstream_input_psi:avg')})", "{{class}}.{{list}} {{name}}"),),
+                    alarm_above=0.25,
+                ),
+                Panel(
+                    "Scores, the 10 tags furthest from the training's",
+                    "The same of scores; alone, without the probabilities: the model",
+                    NUMBER,
+                    (Query(f"topk(10, {gauge('job_tag:tagstream_score_psi:avg')})", "{{tag}}"),),
+                    alarm_above=0.25,
                 ),
             ),
         ),

@@ -56,6 +56,11 @@ def quantile(share: float, histogram: str, by: str = "") -> str:
     return f"histogram_quantile({share}, {rate(f'{histogram}_bucket', names)})"
 
 
+def moved_most(name: str) -> str:
+    """The ten series of a difference that are furthest from 0, of this job."""
+    return f"{gauge(name)} and topk(10, abs({gauge(name)}))"
+
+
 def gauge(name: str) -> str:
     """The series of a gauge, of this job."""
     return f"{name}{{{OF}}}"

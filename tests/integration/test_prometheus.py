@@ -5,12 +5,14 @@ import re
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from ops.grafana.make_dashboards import BOARDS
 from ops.grafana.panels import EVERY
-from tests.harness import Stream, eventually
+from tests.harness import BODIES, BODIES_SEED, Stream, eventually
 from tests.prometheus import JOB, Prometheus, promtool, rules
+from tests.references import add_reference, random_rows
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -35,6 +37,8 @@ def without_answer(prometheus: Prometheus) -> dict[str, list[float]]:
 
 
 def test_two_workers_are_seen_and_one_that_stalls_is_told(stream: Stream):
+    of_the_load = np.tile(random_rows(BODIES, stream.layout.n_inputs, BODIES_SEED), (10, 1))
+    add_reference(stream.models_dir / stream.artefacts.first, of_the_load)
     workers = [stream.worker("a"), stream.worker("b")]
     prometheus = Prometheus(stream.folder / "prometheus", [worker.port for worker in workers])
     with ThreadPoolExecutor() as side_by_side:
