@@ -5,6 +5,7 @@ on without whoever asked for it, and anybody may follow it.
 """
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -87,8 +88,9 @@ class Redecisions:
                         f"the re-decide run {before.name} of {before.who} is going on, {before.share:.0%} done: "
                         "`tagstream redecide --follow` follows it, `tagstream redecide --cancel` ends it."
                     )
+                left = before.in_doubt() if before is not None else {}
                 transaction.multi()
-                transaction.xadd(self._key, request, maxlen=ENTRIES_MAX, approximate=True)
+                transaction.xadd(self._key, request | {"left": json.dumps(left)}, maxlen=ENTRIES_MAX, approximate=True)
                 try:
                     (entry,) = transaction.execute()
                 except WatchError:

@@ -123,6 +123,7 @@ class Redecider:
             log.info("re-decide %s: partition %d is done (%s)", run.name, todo[0], _told(walk.progress))
         except Interrupted:
             log.info("re-decide %s: partition %d is left as it stands", run.name, todo[0])
+            await walk.tell_whole()
         except Cancelled:
             await self._end(walk, State.CANCELLED, "")
         except CannotPublish:

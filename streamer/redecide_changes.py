@@ -4,7 +4,7 @@ What cannot be published (it is not what a worker writes, or too large for its t
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -62,6 +62,7 @@ class Anew:
         table: ThresholdTable,
         layout: Layout,
         tables: Mapping[str, ThresholdTable | None],
+        doubts: Sequence[ThresholdTable],
         means: Means,
         run: str,
     ) -> None:
@@ -69,6 +70,7 @@ class Anew:
         self._table = table
         self._tag_class = tag_classes(layout)
         self._tables = tables  # those that records were decided under, by version
+        self._doubts = doubts  # see `core.redecide.examine`
         self._means = means
         self._run = run
         self._told = False
@@ -121,7 +123,8 @@ class Anew:
         key = records.keys[row] or b""
         before = self._tables[records.labels[records.label[row]].thresholds]
         assert before is not None  # `core.redecide.examine` leaves the others out
-        value = redecision(decision, self._run, *tags_changed(scores, before, self._table))
+        said = (tags_changed(scores, one, self._table) for one in (before, *self._doubts))
+        value = redecision(decision, self._run, *next(change for change in said if any(change)))
         return Change(
             hash(key),
             decision_record(key, value, origin, self._stamp, self._run),

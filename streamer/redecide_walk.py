@@ -2,7 +2,8 @@
 
     Step 1. Listen    which keys the hot path hands over from now on: their records here are not the newest any more
     Step 2. Span      where the partition ends, asked while nothing of it is on its way to Kafka
-    Step 3. Catch up  a walk that goes on where another left off: the keys behind it are read again
+    Step 3. Catch up  a walk that goes on where another left off: the keys behind it are read again; and after one
+                      that was killed under another table, what it may have decided without retaining it
     Step 4. Walk      block by block backwards: a key that has not been met is its newest record; compare the tags
     Step 5. Publish   in a turn of its own: what is still the newest; the decision, its acknowledgement, the scores
 
@@ -27,7 +28,7 @@ from streamer.core.errors import TagstreamError
 from streamer.core.outputs import OutputRecord, Stamp
 from streamer.core.pace import Pace
 from streamer.core.redecide import Counts, examine
-from streamer.core.redecide_runs import Progress, Run, State
+from streamer.core.redecide_runs import Progress, Run, State, label
 from streamer.core.score_records import ScoreRecords
 from streamer.core.seen_keys import SeenKeys
 from streamer.core.thresholds import BadThreshold, ThresholdTable
@@ -115,7 +116,10 @@ class Walk:
             "", self._serving.model.version, self._table.version, self._serving.model.layout.fingerprint
         )
         self._tables: dict[str, ThresholdTable | None] = {}
-        self._anew = Anew(self._stamp, self._table, self._serving.model.layout, self._tables, around, run.name)
+        self._doubts: list[ThresholdTable] = []
+        self._anew = Anew(
+            self._stamp, self._table, self._serving.model.layout, self._tables, self._doubts, around, run.name
+        )
         self._seen = SeenKeys()
         self._live: set[int] = set()  # handed over since the last look
         self._reach = FIRST_REACH
@@ -131,13 +135,15 @@ class Walk:
         counts = Counts()
         same = before is not None and (before.model, before.thresholds) == (self._stamp.model, self._stamp.thresholds)
         if before is not None and same and before.state is State.RUNNING:
-            before.worker = self._around.worker
+            before.worker, before.whole = self._around.worker, False
             return before, before.end > 0
         if before is not None and not self._run.dry_run:
             counts = Counts(changed=before.counts.changed, added=before.counts.added, removed=before.counts.removed)
         fresh = Progress(self._partition, State.RUNNING, self._around.worker, self._stamp.model, self._stamp.thresholds)
         fresh.counts = counts
         fresh.entry = before.entry if before is not None else ""
+        mine = label(self._stamp.model, self._stamp.thresholds)
+        fresh.left = tuple(one for one in self._run.in_doubt().get(self._partition, ()) if one != mine)
         return fresh, False
 
     async def run(self) -> None:
@@ -164,12 +170,15 @@ class Walk:
             # Step 3. Catch up
             if self._goes_on:
                 await self._catch_up(span.stop)
+            await self._learn_doubts()
             # Step 4. Walk
             while progress.position > progress.begin:
                 await self._step()
         finally:
             self._around.pipeline.on_hand_over = None
         progress.state = State.DONE
+        if not self._run.dry_run:
+            progress.left = tuple(one for one in progress.left if self._version_of(one) is None)
         await self._report()
 
     def _hear(self, partition: int, keys: list[bytes | None]) -> None:
@@ -184,6 +193,16 @@ class Walk:
             self._seen.add(records.hashes())
             await self._settle()
             await self._rest(self._now_s() - started_s)
+
+    async def _learn_doubts(self) -> None:
+        versions = [self._version_of(one) for one in self.progress.left]
+        tables = [await self._ask_table(version) for version in versions if version is not None]
+        self._doubts += [table for table in tables if table is not None]
+
+    def _version_of(self, left: str) -> str | None:
+        """The table of a label of this walk's model; None for another's, whose records are not looked at."""
+        model, _, version = left.partition("/")
+        return version if model == self._stamp.model else None
 
     async def _step(self) -> None:
         """The next few blocks below where the walk stands."""
@@ -212,7 +231,7 @@ class Walk:
         rows = self._seen.newest(records.hashes())
         await self._settle()
         await self._learn_tables(records, rows)
-        counts, changed = examine(records, rows, self._stamp.model, self._table, self._tables)
+        counts, changed = examine(records, rows, self._stamp.model, self._table, self._tables, self._doubts)
         worked_s = self._now_s() - started_s
         await self._rest(worked_s)
         if not self._run.dry_run:
@@ -303,6 +322,12 @@ class Walk:
                 return
             except StoreUnavailable:
                 await self._wait_for_store()
+
+    async def tell_whole(self) -> None:
+        """Of a walk that something around it has ended, while the partition still is this worker's."""
+        if self._around.pipeline.epoch == self._epoch and self._is_mine(self._partition):
+            self.progress.whole = True
+            await self.tell_end()
 
     async def tell_end(self) -> None:
         """Of a walk that ended before the partition's beginning; where Redis is away nobody is told."""

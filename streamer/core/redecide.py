@@ -5,7 +5,7 @@ of records is compared in a few vectorised steps whatever the vocabulary's size.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,10 +43,12 @@ def examine(
     model: str,
     table: ThresholdTable,
     tables: Mapping[str, ThresholdTable | None],
+    doubts: Sequence[ThresholdTable] = (),
 ) -> tuple[Counts, NDArray[np.intp]]:
     """What was found, and of `rows`, each its key's newest record, those whose tags differ under `table`.
 
     `tables`: by version every table of `model` that these records name; None for one that is not stored any more.
+    `doubts`: further ones that a decision may have been published under without its record naming them.
     """
     counts = Counts()
     rows = rows[records.value_bytes[rows] >= 0]  # of a withdrawn track there is nothing to decide
@@ -64,26 +66,34 @@ def examine(
         whole = mine[records.value_bytes[mine] == 2 * len(table.tags)]
         counts.unreadable += len(mine) - len(whole)
         counts.examined += len(whole)
-        changed.append(_changed(records, whole, before, table, counts))
+        differs = _differs(records, whole, before, table, counts)
+        for doubt in doubts:
+            differs |= _differs(records, whole, doubt, table)
+        changed.append(whole[differs])
     found = np.sort(np.concatenate(changed)) if changed else np.empty(0, np.intp)
     counts.changed = len(found)
     return counts, found
 
 
-def _changed(
-    records: ScoreRecords, rows: NDArray[np.intp], before: ThresholdTable, now: ThresholdTable, counts: Counts
-) -> NDArray[np.intp]:
+def _differs(
+    records: ScoreRecords,
+    rows: NDArray[np.intp],
+    before: ThresholdTable,
+    now: ThresholdTable,
+    counts: Counts | None = None,
+) -> NDArray[np.bool_]:
+    """Of each row whether its tags differ; `counts` are told which."""
     columns = np.flatnonzero(before.values != now.values)
     if not len(columns) or not len(rows):
-        return rows[:0]
+        return np.zeros(len(rows), bool)
     scores = records.columns(rows, columns, len(now.tags)).astype(np.float64)  # [n, c]
     was, now_is = scores >= before.values[columns], scores >= now.values[columns]
     differs = was != now_is
-    for tallied, gained in ((counts.added, now_is), (counts.removed, was)):
+    for tallied, gained in ((counts.added, now_is), (counts.removed, was)) if counts is not None else ():
         for column, tracks in zip(columns.tolist(), (differs & gained).sum(axis=0).tolist(), strict=True):
             if tracks:
                 tallied[now.tags[column]] += tracks
-    return rows[differs.any(axis=1)]
+    return np.asarray(differs.any(axis=1))
 
 
 def tags_changed(

@@ -3,9 +3,13 @@
 One entry asks, one may cancel, and of each partition the last entry says how far it is. The stream is the only state:
 whoever reads it, a worker that takes a partition over or the command that follows, comes to the same `Run`.
 
-    kind=request   run, dry_run, who, why, model, thresholds, partitions
-    kind=progress  run, partition, state, worker, model, thresholds, begin, end, position, counts..., error
+    kind=request   run, dry_run, who, why, model, thresholds, partitions, left
+    kind=progress  run, partition, state, worker, model, thresholds, begin, end, position, counts..., error, whole, left
     kind=cancel    run, who
+
+A worker that is killed between a decision and its scores record leaves a decision under a table that no record names.
+Under the same table the next walk publishes both again. Under another one it must know of that table: `left` are those
+of walks that were killed, until one comes to its end. `whole` says that a walk which did not was ended orderly.
 """
 
 import json
@@ -18,6 +22,7 @@ from streamer.core.redecide import Counts
 
 NUMBERS = ("examined", "changed", "other_models", "unexplained", "unreadable")
 ENTRIES_MAX = 10_000  # of the stream: a run leaves one for each partition, and one or two more
+LEFT_MAX = 16  # as many walks killed under as many tables, in one partition and without one that ended
 TAGS_SHOWN_MAX = 1000  # in an entry, by tracks
 
 
@@ -45,6 +50,8 @@ class Progress:
     counts: Counts = field(default_factory=Counts)
     error: str = ""
     entry: str = ""  # the id of the entry that says so
+    whole: bool = False  # ended with nothing half published
+    left: tuple[str, ...] = ()  # `label`s of walks that were killed before
 
     @property
     def share(self) -> float:
@@ -52,6 +59,12 @@ class Progress:
         if self.state is State.DONE:
             return 1.0
         return (self.end - self.position) / max(1, self.end - self.begin)
+
+    def in_doubt(self) -> tuple[str, ...]:
+        """Under what this partition may hold decisions whose scores records name something else."""
+        if self.state is not State.RUNNING or self.whole:
+            return self.left
+        return tuple(dict.fromkeys((*self.left, label(self.model, self.thresholds))))[-LEFT_MAX:]
 
     def fields(self, run: str) -> dict[str, str]:
         """As an entry."""
@@ -71,6 +84,8 @@ class Progress:
             "added": json.dumps(dict(counts.added.most_common(TAGS_SHOWN_MAX)), ensure_ascii=False),
             "removed": json.dumps(dict(counts.removed.most_common(TAGS_SHOWN_MAX)), ensure_ascii=False),
             "error": self.error,
+            "whole": str(int(self.whole)),
+            "left": " ".join(self.left),
         }
 
     @classmethod
@@ -81,7 +96,9 @@ class Progress:
             setattr(counts, name, int(fields[name]))
         numbers = {name: int(fields[name]) for name in ("partition", "begin", "end", "position")}
         texts = {name: fields.get(name, "") for name in ("worker", "model", "thresholds", "error")}
-        return cls(**numbers, **texts, state=State(fields["state"]), counts=counts, entry=entry)  # type: ignore[arg-type]
+        whole, left = fields.get("whole") == "1", tuple(fields.get("left", "").split()[-LEFT_MAX:])
+        known = {"state": State(fields["state"]), "counts": counts, "entry": entry, "whole": whole, "left": left}
+        return cls(**numbers, **texts, **known)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -99,6 +116,7 @@ class Run:
     cancelled: bool = False
     progress: dict[int, Progress] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)  # entries of progress that a later one has overtaken
+    left: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # by partition, by runs before this one
 
     @property
     def is_over(self) -> bool:
@@ -106,6 +124,13 @@ class Run:
             return True
         ended = [one for one in self.progress.values() if one.state is not State.RUNNING]
         return len(ended) >= self.partitions
+
+    def in_doubt(self) -> dict[int, tuple[str, ...]]:
+        """By partition, what a walk that begins now must know of; see above."""
+        found = dict(self.left)
+        for partition, one in self.progress.items():
+            found[partition] = one.left if self.dry_run else one.in_doubt()
+        return {partition: left for partition, left in found.items() if left}
 
     @property
     def counts(self) -> Counts:
@@ -122,6 +147,11 @@ class Run:
         usual = sum(sizes.values()) / len(sizes) if sizes else 1
         whole = sum(sizes.values()) + usual * max(0, self.partitions - len(sizes))
         return sum(sizes[one.partition] * one.share for one in self.progress.values()) / whole
+
+
+def label(model: str, thresholds: str) -> str:
+    """A model and a table in one word."""
+    return f"{model}/{thresholds}"
 
 
 def _by_tag(text: str) -> Counter[str]:
@@ -151,7 +181,8 @@ def newest_run(entries: Iterable[tuple[str, Mapping[str, str]]]) -> Run | None:
 
 
 def _request(entry: str, fields: Mapping[str, str]) -> Run:
+    left = {int(partition): tuple(map(str, one)) for partition, one in json.loads(fields.get("left", "{}")).items()}
     return Run(
         fields["run"], entry, fields["dry_run"] == "1", fields.get("who", ""), fields.get("why", ""),
-        fields["model"], fields["thresholds"], int(fields["partitions"]),
+        fields["model"], fields["thresholds"], int(fields["partitions"]), left=left,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from ops.local.services import Services
 from ops.redecide import Asked, Redecisions
+from streamer.core.redecide_runs import Progress, State
 from tests.checks import newest
 from tests.checks_content import check_redecided
 from tests.fixtures_secure import Command, Ended
@@ -150,6 +151,17 @@ def test_no_scores_no_model_no_redis(idle: Stream, command: Command):
     mistake(command(*words), "Redis names no active model")
     away = {**idle.worker_settings, "redis_url": "redis://127.0.0.1:1/0"}
     mistake(command(away, "redecide"), "Redis at 127.0.0.1:1 does not answer")
+
+
+def test_what_a_killed_walk_left_goes_with_the_next_request(idle: Stream):
+    runs, asked = Redecisions(idle.settings), Asked(idle.artefacts.first, "t2", 4)
+    first = runs.begin(asked, "", dry_run=False)
+    walked = Progress(1, State.RUNNING, "w", asked.model, "t2", 0, 9, 5)
+    idle.redis.xadd(idle.keys.redecide, walked.fields(first.name))  # type: ignore[arg-type]
+    runs.cancel()
+    runs.begin(Asked(asked.model, "t1", 4), "", dry_run=False)
+    newest = runs.newest()
+    assert newest is not None and newest.thresholds == "t1" and newest.left == {1: (f"{asked.model}/t2",)}
 
 
 def test_what_others_write_into_the_stream_of_runs_is_passed_over(idle: Stream, command: Command):

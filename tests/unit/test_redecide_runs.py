@@ -1,9 +1,11 @@
 """A run from the entries of its stream: the same for the worker that takes it up and the command that follows."""
 
+import json
+
 import pytest
 
 from streamer.core.redecide import Counts
-from streamer.core.redecide_runs import Progress, Run, State, newest_run
+from streamer.core.redecide_runs import LEFT_MAX, Progress, Run, State, newest_run
 
 REQUEST = {
     "kind": "request", "run": "r", "dry_run": "0", "who": "me", "why": "", "model": "m", "thresholds": "t",
@@ -51,6 +53,24 @@ def test_the_newest_request_counts():
     run = run_of(REQUEST, progress(0, 0, State.DONE), REQUEST | {"run": "s"}, progress(1, 0, State.DONE))
     assert run is not None and run.name == "s" and run.progress == {}
     assert run_of() is None and run_of(progress(0, 1)) is None
+
+
+def test_what_a_killed_walk_left_is_known_until_one_has_come_to_its_end():
+    killed = progress(0, 40)
+    first = run_of(REQUEST, killed, {"kind": "cancel", "run": "r"})
+    assert first is not None and first.in_doubt() == {0: ("m/t",)}
+    assert run_of(REQUEST | {"dry_run": "1"}, killed).in_doubt() == {}  # type: ignore[union-attr]
+    assert run_of(REQUEST, killed | {"whole": "1"}).in_doubt() == {}  # type: ignore[union-attr]
+    assert run_of(REQUEST, progress(0, 0, State.DONE)).in_doubt() == {}  # type: ignore[union-attr]
+
+    request = REQUEST | {"left": json.dumps(first.in_doubt())}
+    assert run_of(request).in_doubt() == {0: ("m/t",)}, "a run that nobody has begun"  # type: ignore[union-attr]
+    again = run_of(request, killed | {"left": "m/t", "thresholds": "u"})
+    assert again is not None and again.in_doubt() == {0: ("m/t", "m/u")}
+    ended = run_of(request, progress(0, 0, State.DONE) | {"left": "n/v"})
+    assert ended is not None and ended.in_doubt() == {0: ("n/v",)}, "another model's"
+    many = run_of(request, killed | {"left": " ".join(f"m/{n}" for n in range(100))})
+    assert many is not None and len(many.in_doubt()[0]) == LEFT_MAX
 
 
 @pytest.mark.parametrize(

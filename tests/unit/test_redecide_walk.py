@@ -9,7 +9,7 @@ from streamer.adapters.schema import Decision
 from streamer.core.errors import TagstreamError
 from streamer.core.ids import decision_id
 from streamer.core.outputs import OutputRecord
-from streamer.core.redecide_runs import State
+from streamer.core.redecide_runs import State, label
 from streamer.redecide_walk import Cancelled, CannotPublish, Interrupted
 from tests.fakes import MODEL, OTHER_MODEL, FakeRecord, a_table, a_while, until
 from tests.redecide_bench import INPUT, RUN, SCORES, TAGS, WalkBench, header, walk_bench
@@ -290,6 +290,83 @@ async def test_a_decision_too_large_for_its_topic_is_left():
         walk = w.walk()
         await walk.run()
         assert (walk.progress.counts.changed, walk.progress.counts.unreadable) == (0, 1)
+
+
+async def killed_between(w: WalkBench) -> None:
+    """A walk under the run's table whose worker dies with its decisions in Kafka and their scores not."""
+    w.swap()
+    w.b.sink.hold = True
+    killed, before = asyncio.create_task(w.walk().run()), len(w.b.sink.sent)
+    await until(lambda: len(w.b.sink.sent) == before + 1)
+    w.b.sink.acknowledge()
+    await until(lambda: len(w.b.sink.sent) == before + 2)
+    killed.cancel()
+    await asyncio.gather(killed, return_exceptions=True)
+    w.b.sink.hold = False
+    assert w.b.sink.sent.pop().topic == SCORES  # never reached Kafka
+
+
+async def test_a_kill_between_the_two_and_then_another_table():
+    """Nothing in Kafka names the table that the decision was made under; the run does."""
+    async with walk_bench(rock=0.6) as w:
+        await decided(w, "A 0.5", "B 0.7")
+        await killed_between(w)
+        assert header(w.kept(TAGS)["A"], "thresholds") == w.now.version != header(w.kept(SCORES)["A"], "thresholds")
+        w.swap(w.before)
+        walk = w.walk()
+        await walk.run()
+        decision = json.loads(w.kept(TAGS)["A"].value or b"")
+        assert decision["tags"]["genres"] == ["rock", "jazz"]
+        assert (decision["added"], decision["removed"]) == (["rock"], [])
+        assert {header(w.kept(topic)["A"], "thresholds") for topic in (TAGS, SCORES)} == {w.before.version}
+        assert header(w.kept(TAGS)["B"], "thresholds") == w.before.version and walk.progress.counts.changed == 1
+        assert walk.progress.left == (), "made good"
+
+
+async def test_a_kill_between_the_two_and_then_another_run():
+    async with walk_bench(rock=0.6) as w:
+        await decided(w, "A 0.5", "B 0.7")
+        await killed_between(w)
+        left = w.run.in_doubt()
+        w.run.progress.clear()
+        w.run.name, w.run.left = "another", left
+        w.swap(w.before)
+        await w.walk().run()
+        assert json.loads(w.kept(TAGS)["A"].value or b"")["added"] == ["rock"]
+        assert w.run.in_doubt() == {}
+
+
+async def test_a_dry_run_and_another_model_s_leave_the_doubt():
+    async with walk_bench(rock=0.6) as w:
+        await decided(w, "A 0.5")
+        await killed_between(w)
+        w.run.left = {0: (*w.run.in_doubt()[0], label(OTHER_MODEL, "0123456789ab"))}
+        w.run.progress.clear()
+        w.run.dry_run = True
+        w.swap(w.before)
+        walk = w.walk()
+        await walk.run()
+        assert walk.progress.counts.changed == 1 and w.run.in_doubt() == w.run.left
+        w.run.progress.clear()
+        w.run.dry_run = False
+        await w.walk().run()
+        assert w.run.in_doubt() == {0: (label(OTHER_MODEL, "0123456789ab"),)}
+
+
+async def test_a_walk_that_a_swap_has_ended_leaves_no_doubt():
+    """What it did not come to under its table is as it was, and is not published again for that."""
+    async with walk_bench(rock=0.6, batch_records=1) as w:
+        await decided(w, *(f"T-{n} 0.5" for n in range(4)))
+        w.swap()
+        walk = w.walk()
+        w.swap(w.before)
+        with pytest.raises(Interrupted):
+            await walk.run()
+        await walk.tell_whole()
+        assert walk.progress.state is State.RUNNING and w.run.in_doubt() == {}
+        sent = len(w.b.sink.sent)
+        await w.walk().run()
+        assert len(w.b.sink.sent) == sent
 
 
 async def test_a_kill_between_a_decision_and_its_scores_is_made_good_by_the_next_owner():
