@@ -13,7 +13,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,16 @@ import orjson
 from numpy.typing import NDArray
 
 from ops.bench.environment import ForeignLoad, environment
-from ops.bench.peers import PEERS
+from ops.bench.scene import OnProgress, WorkersScene
 from ops.bench.swap_evidence import Decided, Swap, at_ms, latencies_ms, mixed_batches, unexplained
 from ops.bench.workload import CHUNK_TRACKS, Workload, track_id_of
 from ops.errors import OpsError
 from ops.kafka_io import Event, produce_events, read_topic
 from ops.local.services import services_from_environment_or_start
-from ops.local.worker import WorkerProcess
-from ops.thresholds_admin import ThresholdsAdmin
-from streamer.adapters.kafka_client import Admin, client_options, running
-from streamer.adapters.kafka_topics import create_topics
 from streamer.core.thresholds import ThresholdTable
-from streamer.settings import Settings, load_settings
-
-OnProgress = Callable[[str, int, int], None]
 
 PARTITIONS_PER_WORKER = 2
 EDIT_TAGS = 20  # changed by one edit
-READY_TIMEOUT_S = 120.0
 OBEY_TIMEOUT_S = 15.0
 PAUSE_MAX_S = 0.1
 LOOK_S = 0.002  # between two looks at what was decided
@@ -61,7 +53,8 @@ def run_swap(swaps: int, workers: int, rate_per_s: float, on_progress: OnProgres
         with services_from_environment_or_start(data_dir=folder / "services", die_with_parent=True) as services:
             scene = _Scene(services.kafka_bootstrap, services.redis_url, folder, workers, on_progress)
             try:
-                scene.start()
+                scene.make_topics()
+                scene.start("bench swap")
                 machine = environment()
                 foreign = ForeignLoad([*(one.pid or 0 for one in services.processes), *scene.pids])
                 asyncio.run(scene.swap(swaps, rate_per_s))
@@ -74,75 +67,14 @@ def run_swap(swaps: int, workers: int, rate_per_s: float, on_progress: OnProgres
     return _report(scene, decided, scores, rate_per_s) | {"environment": machine}
 
 
-class _Scene:
-    """Topics, workers and a promoted model of one run."""
+class _Scene(WorkersScene):
+    """Edits, and what was decided by them."""
 
     def __init__(self, bootstrap: str, redis_url: str, folder: Path, workers: int, on_progress: OnProgress) -> None:
-        name = f"swap-{folder.name[-8:]}"
-        models = folder / "models"
-        models.mkdir()
-        next(peer for peer in PEERS if peer.name == "tagstream-json").prepare(Workload(0), models)
-        options: dict[str, Any] = {
-            "kafka_bootstrap": bootstrap, "redis_url": redis_url, "redis_prefix": f"{name}:", "group": name,
-            "topic_probabilities": f"{name}.probabilities", "topic_tags": f"{name}.tags",
-            "topic_scores": f"{name}.scores", "topic_deadletter": f"{name}.deadletter",
-            "models_dir": models, "state_dir": folder / "state", "device": "cpu",
-        }  # fmt: skip
-        self.settings: Settings = load_settings(**options)
-        self.on_progress = on_progress
-        names = [f"w{number}" for number in range(workers)]
-        self.workers = {one: WorkerProcess(one, options, folder=folder / one) for one in names}
-        self.admin = ThresholdsAdmin(self.settings, who="bench")
-        self.owners: dict[int, str] = {}  # partition -> worker
+        super().__init__(bootstrap, redis_url, folder, workers, PARTITIONS_PER_WORKER * workers, on_progress)
         self.swaps: list[Swap] = []
         self.tables: dict[str, ThresholdTable] = {}
         self._seen: set[tuple[str, str]] = set()  # worker, version
-
-    @property
-    def pids(self) -> list[int]:
-        return [worker.pid for worker in self.workers.values() if worker.pid]
-
-    def start(self) -> None:
-        """Everything up, the partitions shared out evenly."""
-        partitions = PARTITIONS_PER_WORKER * len(self.workers)
-        asyncio.run(create_topics(self.settings, partitions, 1))
-        self.admin.promote("champion", "bench swap")
-        for worker in self.workers.values():
-            worker.start()
-        for done, worker in enumerate(self.workers.values()):
-            self.on_progress("starting workers", done, len(self.workers))
-            worker.wait_ready(READY_TIMEOUT_S)
-        deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while not self.owners:
-            found = self._owned()
-            shares = [list(found.values()).count(name) for name in self.workers]
-            if sorted(found) == list(range(partitions)) and min(shares) >= 1:
-                self.owners = found
-            elif time.monotonic() > deadline_s:
-                raise OpsError(f"the workers do not share the {partitions} partitions: {found}.")
-            else:
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        """The workers end, and the services are left as they were found."""
-        for worker in self.workers.values():
-            worker.kill()
-        asyncio.run(self._delete_topics())
-        self.admin.redis.delete(*self.admin.redis.scan_iter(f"{self.settings.redis_prefix}*"))
-
-    async def _delete_topics(self) -> None:
-        ours = self.settings
-        names = [ours.topic_probabilities, ours.topic_tags, ours.topic_scores, ours.topic_deadletter]
-        async with running(Admin(**client_options(ours)), ours) as admin:
-            await admin.delete_topics(names)
-
-    def _owned(self) -> dict[int, str]:
-        """Partition -> worker, as the workers say."""
-        found: dict[int, str] = {}
-        for name, worker in self.workers.items():
-            mine = worker.health().get("partitions")
-            found |= dict.fromkeys(mine if isinstance(mine, list) else (), name)
-        return found
 
     async def swap(self, swaps: int, rate_per_s: float) -> None:
         """A steady load, and one edit after another."""
@@ -163,7 +95,7 @@ class _Scene:
             for task in (load, tail):
                 task.cancel()
             await asyncio.gather(load, tail, return_exceptions=True)
-        if self._owned() != self.owners:
+        if self.owned() != self.owners:
             raise OpsError("the partitions have changed hands during the run: the figures would be of nothing.")
 
     async def _one(self, number: int, moments: random.Random, *running: asyncio.Task) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ops.cli import bench_swap, bench_worker
+from ops.cli import bench_redecide, bench_swap, bench_worker
 from ops.cli.bench_worker import DEFAULT_OUT, OutOption
 from ops.cli.output import JsonFlag, emit_json, note, print_table, progress_bar
 
@@ -112,3 +112,4 @@ def memory(
 
 
 app.command("swap", epilog=bench_swap.EPILOG)(bench_swap.swap)
+app.command("redecide", epilog=bench_redecide.EPILOG)(bench_redecide.redecide)
