@@ -70,11 +70,11 @@ def test_a_large_batch_of_nothing_but_bad_rows_is_done_with_soon():
     span = batch.span(0)
     span.entries += [(FakeRecord(row, b""), row) for row in range(count)]
     batch.track_ids += ["T"] * count
-    began_s = time.monotonic()
+    began_s = time.thread_time()
     for row in range(count):
         assert batch.record_of(row).offset == row
         batch.reject_row(row, WHY)
-    assert len(span.dead) == count and time.monotonic() - began_s < 3.0
+    assert len(span.dead) == count and time.thread_time() - began_s < 3.0
 
 
 def test_a_row_that_is_not_there_is_said():

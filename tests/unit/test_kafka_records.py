@@ -80,9 +80,9 @@ def test_a_bomb_is_one_dead_letter_in_little_memory_and_time(codec: str):
     bomb = bytes(batch(Rec(b"b", bytes(UNPACKED_BYTES_MAX + MIB)), Rec(b"c", b"x"), codec=codec, base=10))
     gc.collect()
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began_s = time.process_time()  # not by the clock: a busy machine takes its time
+    began_s = time.thread_time()  # not by the clock: a busy machine takes its time
     found = read(bomb + good(2, 12), start=10)
-    assert time.process_time() - began_s < 1.0
+    assert time.thread_time() - began_s < 1.0
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
     assert grown_mib < 2.5 * UNPACKED_BYTES_MAX / MIB
     assert [record.offset for record in found] == [11, 12, 13], "at the last offset of what cannot be read"
@@ -117,9 +117,9 @@ def test_millions_of_headers_are_counted_and_not_made():
     raw = with_headers(3_000_000, Rec(b"k", b"w"))
     assert len(raw) < 10_000
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began_s = time.process_time()  # not by the clock: a busy machine takes its time
+    began_s = time.thread_time()  # not by the clock: a busy machine takes its time
     many, plain = read(raw)
-    assert time.process_time() - began_s < 1.0
+    assert time.thread_time() - began_s < 1.0
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024 < 60
     assert len(many.headers) == HEADERS_KEPT + 1 and many.value == b"v" and plain.value == b"w"
     assert many.headers[-1] == (HEADERS_CUT, str(3_000_000 - HEADERS_KEPT).encode())
