@@ -2,13 +2,15 @@
 
 `python mutants.py NAME` runs a real worker with one of `MUTATIONS` in it; `real` has none. All of them obey files in
 their working folder, so that a test decides what happens when: while `hold` exists the scorer waits, `let-one` lets
-one micro-batch pass all the same, `explode` makes it fail once; how many records were taken, micro-batches scored and
-let go of can be read off the lengths of `taken`, `entered` and `released`.
+one micro-batch pass all the same, `explode` makes it fail once, `hold-walk` keeps a re-decide between comparing and
+publishing; how many records were taken, micro-batches scored and let go of, and blocks compared, can be read off the
+lengths of `taken`, `entered`, `released` and `compared`.
 
 A mutation replaces few functions of the product by name. Where the product has renamed one, its worker ends at once
 with an AttributeError; where the product no longer calls one, its test fails because nothing was caught.
 """
 
+import asyncio
 import os
 import sys
 import time
@@ -24,6 +26,7 @@ from streamer.core.lease import Lease, Standing
 from streamer.core.thresholds import BadThreshold
 from streamer.core.watermark import Watermark
 from streamer.pipeline import Pipeline
+from streamer.redecide_walk import Walk
 from streamer.settings import load_settings
 
 POLL_S = 0.02
@@ -42,7 +45,7 @@ class PatchedWorker(WorkerProcess):
         return {**super().environment(), "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
     def order(self, name: str, *, wanted: bool = True) -> None:
-        """`hold`, `let-one` or `explode`, or no longer."""
+        """`hold`, `let-one`, `explode` or `hold-walk`, or no longer."""
         (self.folder / name).touch() if wanted else (self.folder / name).unlink()
 
     def obeyed(self, name: str) -> bool:
@@ -50,7 +53,7 @@ class PatchedWorker(WorkerProcess):
         return not (self.folder / name).exists()
 
     def count(self, name: str) -> int:
-        """How many it has `taken`, `entered` or `released`."""
+        """How many it has `taken`, `entered`, `released` or `compared`."""
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
@@ -66,7 +69,7 @@ def note(name: str, count: int = 1) -> None:
 
 def obey() -> None:
     """Let the files of the working folder decide."""
-    score, decode, release = TorchScorer.score, Pipeline._decode, Pipeline._release
+    score, decode, release, publish = TorchScorer.score, Pipeline._decode, Pipeline._release, Walk._publish
 
     def score_when_told(self, probabilities):
         note("entered")
@@ -88,7 +91,14 @@ def obey() -> None:
         release(self, flight)
         note("released")
 
+    async def publish_when_told(self, changes, counts):
+        note("compared")
+        while os.path.exists("hold-walk"):
+            await asyncio.sleep(POLL_S)
+        await publish(self, changes, counts)
+
     TorchScorer.score, Pipeline._decode, Pipeline._release = score_when_told, decode_and_count, release_and_count
+    Walk._publish = publish_when_told
 
 
 # The mutations -------------------------------------------------------------------------------------------------------
@@ -179,6 +189,12 @@ def publishes_over_its_successor() -> None:
     Lease.standing = lambda self, now_s: Standing.HELD
 
 
+def redecides_what_is_not_the_newest() -> None:
+    """Pays no heed to what the stream has handed over since it compared."""
+    assert callable(Walk._hear)
+    Walk._hear = lambda self, partition, keys: None
+
+
 MUTATIONS = {
     mutation.__name__: mutation
     for mutation in (
@@ -189,6 +205,7 @@ MUTATIONS = {
         publishes_zeros_for_an_exception,
         skips_the_batch_of_an_exception,
         publishes_over_its_successor,
+        redecides_what_is_not_the_newest,
     )
 }
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from ops.local.services import Services
+from ops.redecide import Redecisions
 from tests.checker import Report
 from tests.checks_content import effective, version_of
 from tests.evidence import Kind, Violation
@@ -23,6 +24,7 @@ AT_ONCE = 3  # scenarios side by side
 EVENTS = 60  # fewer than a micro-batch holds
 TRACKS = 20
 WITHDRAW_EVERY = 7
+MOVED_TAGS = 100  # of 200
 SAMPLES = 8  # a quarter of a second each: several commit intervals
 LONG_LINGER_S = 10.0
 EXIT_S = 30.0
@@ -35,6 +37,8 @@ class Scene:
     def __init__(self, stream: Stream, mutation: str) -> None:
         self.stream = stream
         self._mutation = mutation
+        self._tuned = dict.fromkeys(stream.layout.tags, TUNED)
+        self._written = {version_of(effective(self._tuned, {}))}
 
     def worker(self, name: str, *, mutation: str = "", **more: object) -> PatchedWorker:
         """A patched worker, ready and alone."""
@@ -70,8 +74,7 @@ class Scene:
 
     def judge(self) -> Report:
         """The whole stream, against all that was written here too."""
-        tuned = effective(dict.fromkeys(self.stream.layout.tags, TUNED), {})
-        return self.stream.verify(written={version_of(tuned)})
+        return self.stream.verify(written=self._written)
 
     @staticmethod
     def _until(what: Callable[[], object], saying: str) -> None:
@@ -111,6 +114,24 @@ class Scene:
         stream.settle()
         stream.redis.hset(live, tag, str(TUNED))
         self._until(lambda: not stream.heartbeat(worker.name).get("refusal"), "the refusal is taken back")
+
+    def redecided(self, worker: PatchedWorker) -> None:
+        """Thresholds change and the past is re-decided; between comparing and publishing some have newer events."""
+        stream, before = self.stream, worker.health()["thresholds"]
+        self.produce()
+        stream.settle()
+        changed = dict.fromkeys(stream.layout.tags[:MOVED_TAGS], "0.25")
+        self._written.add(version_of(effective(self._tuned, changed)))
+        stream.redis.hset(stream.keys.live(stream.artefacts.first), mapping=changed)
+        self._until(lambda: worker.health().get("thresholds") != before, "the change is obeyed")
+        worker.order("hold-walk")
+        runs = Redecisions(stream.settings)
+        run = runs.begin(runs.look_up(), "", dry_run=False)
+        self._until(lambda: worker.count("compared"), "tracks are compared")
+        stream.load(TRACKS // 2, tracks=TRACKS).finish()
+        stream.settle()
+        worker.order("hold-walk", wanted=False)
+        assert runs.follow(run, lambda _: None).counts.changed > 0
 
     def failing_scorer(self, worker: PatchedWorker) -> None:
         """The scorer fails once. A worker that ends is followed by a real one."""
@@ -161,6 +182,7 @@ def all_of_them(scene: Scene) -> Report:
     first = scene.worker("a")
     scene.slow_scorer(first)
     scene.refused_table(first)
+    scene.redecided(first)
     successor = scene.zombie(first)
     scene.failing_scorer(successor)
     for worker in scene.stream.workers.values():
@@ -181,6 +203,7 @@ CAUGHT: dict[str, tuple[Callable[[Scene], Report], Kind]] = {
     "takes_a_refused_threshold": (alone(Scene.refused_table), Kind.BAD_TABLE),
     "publishes_zeros_for_an_exception": (alone(Scene.failing_scorer), Kind.WRONG_SCORES),
     "skips_the_batch_of_an_exception": (alone(Scene.failing_scorer), Kind.LOST),
+    "redecides_what_is_not_the_newest": (alone(Scene.redecided), Kind.OUT_OF_ORDER),
 }
 
 
@@ -215,7 +238,8 @@ def test_every_mutation_is_played():
 @pytest.mark.parametrize("name", ["real"])
 def test_the_real_worker_passes_every_scenario(played: dict[str, "Future[Report]"], name: str):
     report = played[name].result()
-    assert report.inputs == EVENTS * 6 and report.withdrawn and report.dead and len(report.turns(0)) == 1
+    assert report.inputs == EVENTS * 7 + TRACKS // 2 and report.withdrawn and report.dead and report.redecided
+    assert len(report.turns(0)) == 2, "before the change of thresholds, and after it"
     print(report.line())
 
 
