@@ -51,6 +51,8 @@ class Change(NamedTuple):
     hashed: int  # of its key
     decision: OutputRecord
     scores: OutputRecord
+    added: Sequence[str]  # under the table that the record names
+    removed: Sequence[str]
 
 
 class Anew:
@@ -120,19 +122,24 @@ class Anew:
     def _change(
         self, records: ScoreRecords, row: int, origin: Source, decision: bytes, scores: NDArray[np.float16]
     ) -> Change:
-        key = records.keys[row] or b""
-        before = self._tables[records.labels[records.label[row]].thresholds]
-        assert before is not None  # `core.redecide.examine` leaves the others out
-        said = (tags_changed(scores, one, self._table) for one in (before, *self._doubts))
-        value = redecision(decision, self._run, *next(change for change in said if any(change)))
+        key, before = records.keys[row] or b"", self._before(records, row)
+        told = [tags_changed(scores, one, self._table) for one in (before, *self._doubts)]
+        value = redecision(decision, self._run, *next(change for change in told if any(change)))
         return Change(
             hash(key),
             decision_record(key, value, origin, self._stamp, self._run),
             scores_record(key, records.value(row), records.source(row), int(records.timestamps_ms[row]), self._stamp),
+            *told[0],
         )
 
+    def _before(self, records: ScoreRecords, row: int) -> ThresholdTable:
+        table = self._tables[records.labels[records.label[row]].thresholds]
+        assert table is not None  # `core.redecide.examine` leaves the others out
+        return table
+
     def _leave(self, records: ScoreRecords, row: int, counts: Counts) -> None:
-        counts.changed -= 1
+        scores = np.frombuffer(records.value(row), "<f2")
+        counts.take_back(*tags_changed(scores, self._before(records, row), self._table))
         counts.unreadable += 1
         if self._told:
             return

@@ -279,7 +279,9 @@ class Walk:
         async with self._around.pipeline.between_batches(self._partition):
             self._check()
             newest = [change for change in changes if change.hashed not in self._live]
-            counts.changed -= len(changes) - len(newest)
+            for change in changes:
+                if change.hashed in self._live:
+                    counts.take_back(change.added, change.removed)
             if newest:
                 await self._send(self._around.topic_tags, [change.decision for change in newest])
                 await self._send(self._around.topic_scores, [change.scores for change in newest])

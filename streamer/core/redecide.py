@@ -5,7 +5,7 @@ of records is compared in a few vectorised steps whatever the vocabulary's size.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,13 @@ class Counts:
     unreadable: int = 0  # not what a worker writes, or too large to publish: left as they are
     added: Counter[str] = field(default_factory=Counter)  # by tag: tracks that gain it
     removed: Counter[str] = field(default_factory=Counter)  # by tag: tracks that lose it
+
+    def take_back(self, added: Iterable[str], removed: Iterable[str]) -> None:
+        """A track that was found to differ is not published: it has a newer event by now, or cannot be."""
+        self.changed -= 1
+        self.added.subtract(added)
+        self.removed.subtract(removed)
+        self.added, self.removed = +self.added, +self.removed
 
     def add(self, other: "Counts") -> None:
         self.examined += other.examined

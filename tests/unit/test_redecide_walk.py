@@ -129,7 +129,8 @@ async def test_a_live_append_between_the_comparison_and_the_turn_is_newer():
                 yield one
 
         w.scores.read = read  # type: ignore[method-assign]
-        walking = asyncio.create_task(w.walk().run())
+        walk = w.walk()
+        walking = asyncio.create_task(walk.run())
         await a_while()
         async with w.b.pipeline.between_batches(1):
             await w.b.feed(0, b"A 0.9")
@@ -141,6 +142,7 @@ async def test_a_live_append_between_the_comparison_and_the_turn_is_newer():
         sources = {key: json.loads(record.value or b"")["source"]["offset"] for key, record in w.kept(TAGS).items()}
         assert sources == {"A": 2, "B": 1}
         assert [r.key for r in w.b.sink.records(TAGS) if b"redecided" in (r.value or b"")] == [b"B"]
+        assert (walk.progress.counts.changed, walk.progress.counts.removed) == (1, {"rock": 1}), "of A nothing"
 
 
 @pytest.mark.parametrize("how", ["epoch", "lost", "swap"])
@@ -280,6 +282,7 @@ async def test_what_is_not_a_worker_s_is_counted_and_left():
         counts = walk.progress.counts
         assert [record.key for one in w.b.sink.sent[sent:] for record in one.records] == [b"A", b"A"]
         assert (counts.changed, counts.other_models, counts.unexplained, counts.unreadable) == (1, 2, 1, 4)
+        assert (counts.added, counts.removed) == ({}, {"rock": 1})
 
 
 async def test_a_decision_too_large_for_its_topic_is_left():
