@@ -51,7 +51,10 @@ def board_json(board: Board) -> str:
         numbers = sum(panel.now for panel in panels)
         for panel in panels:
             built.with_panel(_panel(panel, GRID_COLUMNS // max(1, numbers)).id(next(ids)))
-    return JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).encode(built.build()) + "\n"
+    made = built.build()
+    for variable in made.templating.list_val or []:
+        variable.auto = variable.auto_count = variable.auto_min = None  # of intervals; Grafana knows none in a query
+    return JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).encode(made) + "\n"
 
 
 def _job() -> dashboard.QueryVariable:

@@ -1,12 +1,10 @@
 """docs/schema/asyncapi.json before the judge: AsyncAPI's own parser, a Node package, fetched once into the cache."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +13,23 @@ import numpy as np
 import pytest
 
 from ops.asyncapi import document
-from ops.errors import OpsError
-from ops.local.jars import cache_dir
 from streamer.core.batch import Span
 from streamer.core.events import Code, Rejected
 from streamer.core.outputs import Stamp, deadletter_headers, span_outputs
 from tests.fakes import FakeRecord
 from tests.fixtures_services import start_or_skip
+from tests.node_packages import installed
 
 HERE = Path(__file__).with_name("asyncapi")
-PACKAGES = ("package.json", "package-lock.json")
-INSTALL_S, VALIDATE_S = 180, 60
+VALIDATE_S = 60
 
 Judge = Callable[[dict[str, Any]], tuple[int, str]]
-
-
-def _installed() -> Path:
-    """The folder with the pinned parser: made aside and renamed into place, since another run may do the same."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        raise OpsError("AsyncAPI's parser needs node and npm.")
-    pinned = hashlib.sha256((HERE / PACKAGES[1]).read_bytes()).hexdigest()[:12]
-    folder = cache_dir() / f"asyncapi-{pinned}"
-    if folder.exists():
-        return folder
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".asyncapi-", dir=cache_dir()))
-    for name in PACKAGES:
-        shutil.copy(HERE / name, aside)
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=aside, check=False, capture_output=True, text=True, timeout=INSTALL_S)
-    if done.returncode:
-        raise OpsError(f"npm ci failed: {done.stderr.strip()[-500:]}")
-    try:
-        aside.rename(folder)
-    except OSError:  # the other run was first
-        shutil.rmtree(aside)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """AsyncAPI's parser: its exit code and what it says of a document."""
-    packages = start_or_skip(_installed)
+    packages = start_or_skip(partial(installed, HERE))
     place = tmp_path_factory.mktemp("asyncapi") / "asyncapi.json"
 
     def run(subject: dict[str, Any]) -> tuple[int, str]:
