@@ -11,7 +11,7 @@ ARGS ?=
 # Units first: what is wrong in a function should not first be seen as a broken stream.
 TESTS := $(wildcard tests/unit tests/property tests/contract tests/integration tests/browser tests/fault tests/benchmark)
 
-.PHONY: help setup same-place demo test lint fuzz bench bench-peers bench-record chaos soak kubernetes upgrade-test
+.PHONY: help setup same-place demo test lint fuzz bench bench-peers bench-record chaos soak kubernetes compose-test upgrade-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -37,7 +37,10 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 	@$(BIN)/python -m ops.grafana.make_dashboards --check
 	@$(BIN)/pre-commit validate-config
 	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	@$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml \
+		tests/compose/standins/override.yml
+	@ops/ci/compose-config.sh
+	@$(BIN)/hadolint ops/Dockerfile tests/compose/standins/Dockerfile
 	@$(BIN)/check-jsonschema -q --check-metaschema docs/schema/*.schema.json
 	@mkdir -p build && $(BIN)/cyclonedx-py environment $(BIN)/python --sv 1.6 --validate -o build/sbom.json
 
@@ -80,6 +83,9 @@ soak: setup ## steady load, swaps, model switches, restarts, and nothing may gro
 
 kubernetes: setup ## ops/k8s against the schemas of Kubernetes and KEDA; needs Go, builds kustomize and kubeconform
 	@ops/ci/kubernetes.sh
+
+compose-test: setup ## docker-compose.yml really run, in Docker or else podman as root: a load, a swap, a kill; KEEP=1
+	@PYTHON=$(BIN)/python tests/compose/engine.sh
 
 upgrade-test: setup ## a rolling upgrade and back under load, with two builds of the package; FROM=commit
 	@UPGRADE_FROM=$(FROM) $(BIN)/python -m pytest -q -s -m slow tests/fault/test_rolling_upgrade.py $(ARGS)

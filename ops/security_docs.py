@@ -1,4 +1,7 @@
-"""Keeps the rights in docs/security.md in step with `ops.rights`: run as `python -m ops.security_docs`."""
+"""Keeps docs/security.md and the users of the composed Redis in step with `ops.rights`.
+
+Run as `python -m ops.security_docs`.
+"""
 
 import shlex
 from pathlib import Path
@@ -8,6 +11,7 @@ from streamer.settings import Settings
 
 BEGIN, END = "<!-- rights: made by `python -m ops.security_docs` -->", "<!-- end of rights -->"
 PAGE = Path(__file__).parent.parent / "docs" / "security.md"
+USERS = Path(__file__).parent / "compose" / "redis_acl.template"  # ops/compose/secrets.sh puts the passwords in
 NOTHING = "nothing"
 
 
@@ -60,5 +64,18 @@ def with_rights(page: str) -> str:
     return before + rights_text() + rest.partition(END)[2]
 
 
+def acl_template() -> str:
+    """Redis's ACL file for docker-compose.yml, `@NAME@` where the hash of a password goes.
+
+    Who has no login may ask whether Redis lives, as health checks do; `admin` is for a person with redis-cli.
+    """
+    prefix = Settings(_env_file=None).redis_prefix  # type: ignore[call-arg]
+    lines = ["user default on nopass resetkeys resetchannels -@all +ping", "user admin on #@ADMIN@ ~* &* +@all"]
+    for principal in REDIS_COMMANDS:
+        lines.append(" ".join([f"user {principal} on #@{principal.upper()}@", *redis_rules(principal, prefix)]))
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
+    USERS.write_text(acl_template(), encoding="utf-8")
     PAGE.write_text(with_rights(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from redis.exceptions import NoPermissionError
 
 from model.errors import ModelError
 from ops import side_tasks
@@ -136,18 +137,27 @@ class Feed:
     def _details(self, model: str) -> dict:
         if time.monotonic() - self._details_at_s >= TOPICS_S:
             with telling_redis_errors(self._settings):
-                info = self._admin.redis.info()
+                itself = self._of_redis_itself()
                 newest = self._admin.redis.xrevrange(self._admin.keys.history(model), count=1) if model else []
-            self._redis_details = {
-                "version": str(info.get("redis_version", "")),
-                "role": str(info.get("role", "")),
-                "memory_bytes": float(info.get("used_memory", 0)),
-                "clients": int(info.get("connected_clients", 0)),
-                "up_s": float(info.get("uptime_in_seconds", 0)),
+            self._redis_details = itself | {
                 "written_at_ms": float(newest[0][0].partition("-")[0]) if newest else None,
             }
             self._details_at_s = time.monotonic()
         return self._redis_details
+
+    def _of_redis_itself(self) -> dict:
+        """Nothing where this user may not ask (+info): the overview then says nothing of it."""
+        try:
+            info = self._admin.redis.info()
+        except NoPermissionError:
+            return {}
+        return {
+            "version": str(info.get("redis_version", "")),
+            "role": str(info.get("role", "")),
+            "memory_bytes": float(info.get("used_memory", 0)),
+            "clients": int(info.get("connected_clients", 0)),
+            "up_s": float(info.get("uptime_in_seconds", 0)),
+        }
 
     def look_again(self) -> None:
         """Something was written: look now, at what is asked seldom too."""

@@ -83,7 +83,8 @@ def test_hooks_and_workflow_run_what_lint_and_ci_run() -> None:
     assert PROJECT["requires-python"] == f">={min(tested, key=lambda text: int(text.split('.')[1]))}"
 
 
-def test_ci_s_scripts_are_scripts() -> None:
-    for script in (ROOT / ".ci" / "run", *(ROOT / "ops" / "ci").glob("*.sh")):
+def test_scripts_are_scripts() -> None:
+    folders = (ROOT / "ops" / "ci", ROOT / "ops" / "compose", ROOT / "tests" / "compose")
+    for script in (ROOT / ".ci" / "run", *(script for folder in folders for script in folder.glob("*.sh"))):
         assert script.stat().st_mode & 0o111, f"{script} cannot be run"
         subprocess.run(["bash", "-n", script], check=True)
