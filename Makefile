@@ -36,12 +36,12 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 	@$(BIN)/python -m ops.licences --check
 	@$(BIN)/python -m ops.grafana.make_dashboards --check
 	@$(BIN)/pre-commit validate-config
-	@$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/ci.yml
-	@$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml \
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml \
 		tests/compose/standins/override.yml
 	@ops/ci/compose-config.sh
 	@$(BIN)/hadolint ops/Dockerfile tests/compose/standins/Dockerfile
-	@$(BIN)/check-jsonschema -q --check-metaschema docs/schema/*.schema.json
+	@$(BIN)/check-jsonschema --check-metaschema docs/schema/*.schema.json
 	@mkdir -p build && $(BIN)/cyclonedx-py environment $(BIN)/python --sv 1.6 --validate -o build/sbom.json
 
 fuzz: setup ## random and spoiled events until something gives; MINUTES=30 SEED=7

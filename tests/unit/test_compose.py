@@ -88,6 +88,13 @@ def test_the_image_s_check_asks_a_page_of_the_worker():
     assert SERVICES["console"]["ports"] == [f"127.0.0.1:{Settings().console_port}:{Settings().console_port}"]
 
 
+def test_the_image_has_the_versions_that_are_tested():
+    before = DOCKERFILE.partition("pip install")[0]
+    assert "PIP_CONSTRAINT=/src/constraints.txt" in before and "constraints.txt ./" in before
+    assert len(set(re.findall(r"^FROM (python:\S+)", DOCKERFILE, re.MULTILINE))) == 1, "one Python builds and runs"
+    assert re.search(r"^FROM runtime AS cpu$", DOCKERFILE, re.MULTILINE), "the last target is what is built unasked"
+
+
 def test_the_order_is_kafka_topics_workers():
     assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
     for name in ("worker", "console"):
