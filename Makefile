@@ -35,7 +35,7 @@ lint: setup ## style, layers, types, licences, and a parts list in build/sbom.js
 	@$(BIN)/bandit -q -r streamer model ops -c pyproject.toml
 	@$(BIN)/python -m ops.licences --check
 	@$(BIN)/python -m ops.grafana.make_dashboards --check
-	@$(BIN)/pre-commit validate-config
+	@$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml \
 		tests/compose/standins/override.yml

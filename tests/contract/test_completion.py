@@ -20,7 +20,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder in which completion for bash has been installed."""
     folder = tmp_path_factory.mktemp("home")
     (folder / ".bashrc").touch()
-    done = bash(folder, "tagstream --install-completion")
+    done = bash(folder, "set -e; tagstream --install-completion; :")  # bash stays, and is the parent that it looks for
     assert "installed" in done
     return folder
 
