@@ -6,7 +6,8 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,12 +36,12 @@ def eventually(what: Callable[[], T], timeout_s: float, saying: str) -> T:
 
 
 class Stack:
-    """One project; `secrets` is the folder that ops/compose/secrets.sh has filled."""
+    """One project; `variables` are those that docker-compose.yml reads."""
 
-    def __init__(self, secrets: Path) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self.command = [*shlex.split(os.environ["COMPOSE"]), "--project-name", PROJECT, "--project-directory", "."]
         self._engine = os.environ["ENGINE"]
-        self.environment = {**os.environ, "SECRETS_DIR": str(secrets), "COMPOSE_PROGRESS": "plain"}
+        self.environment = {**os.environ, **variables, "COMPOSE_PROGRESS": "plain"}
 
     def compose(self, *arguments: object, timeout_s: float = 300) -> str:
         """What a compose command prints; its own words when it fails."""
@@ -51,18 +52,35 @@ class Stack:
         return self._run([self._engine, *map(str, arguments)], timeout_s)
 
     def _run(self, command: Sequence[str], timeout_s: float) -> str:
-        done = subprocess.run(
+        done = self._ended(command, timeout_s)
+        if done.returncode:
+            said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
+            raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
+        return done.stdout
+
+    def _ended(self, command: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command, cwd=ROOT, env=self.environment, check=False, capture_output=True, text=True,
             timeout=timeout_s, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        if done.returncode:
-            said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
-            raise Failed(f"{' '.join(command[len(self.command) - 4 :])} ended with {done.returncode}:\n{said}")
+
+    def job(self, service: str, *words: object, options: Sequence[str] = (), timeout_s: float = 300) -> str:
+        """What a container that is made for one command prints; the engine is asked how it ended.
+
+        (Podman's answer to `compose run --rm` is 0 whatever the command said.)
+        """
+        name = f"{PROJECT}-{service}-{uuid.uuid4().hex[:8]}"
+        command = [*self.command, "run", "-T", "--name", name, *options, service, *map(str, words)]
+        done = self._ended(command, timeout_s)
+        code = self.look(name)["State"]["ExitCode"]
+        self.engine("rm", "--force", name)
+        if code or done.returncode:
+            raise Failed(f"{service} {' '.join(map(str, words))} ended with {code}: {done.stderr[-1500:]}")
         return done.stdout
 
-    def tagstream(self, *words: object, timeout_s: float = 300) -> dict[str, Any]:
+    def tagstream(self, *words: object) -> dict[str, Any]:
         """A command of tagstream in the network, with ops' rights; its --json."""
-        return json.loads(self.compose("run", "--rm", "-T", "cli", *words, "--json", timeout_s=timeout_s))
+        return json.loads(self.job("cli", *words, "--json"))
 
     def containers(self, service: str | None = None) -> list[str]:
         """Ids of the containers, of all services or of one."""

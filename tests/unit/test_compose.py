@@ -33,10 +33,15 @@ def seconds(text: str) -> float:
     return float(text[:-1]) * UNITS_S[text[-1]]
 
 
+def as_by_default(name: str, what: str) -> list[str]:
+    """A list of a service as it is where no variable is set."""
+    return [re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", one) for one in SERVICES[name].get(what, [])]
+
+
 def mounts(name: str) -> Iterator[tuple[str, str]]:
     """Source and target of each volume of a service."""
-    for mount in SERVICES[name].get("volumes", []):
-        source, target = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", mount).removesuffix(":ro").split(":")
+    for mount in as_by_default(name, "volumes"):
+        source, target = mount.removesuffix(":ro").split(":")
         yield source, target
 
 
@@ -64,7 +69,7 @@ def test_every_container_stands_inside_walls(name: str):
 
 
 def test_only_console_and_grafana_are_published_and_only_here():
-    doors = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    doors = {name: as_by_default(name, "ports") for name, service in SERVICES.items() if "ports" in service}
     assert set(doors) == {"console", "grafana"}
     assert all(port.startswith("127.0.0.1:") for ports in doors.values() for port in ports)
     behind = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
@@ -85,7 +90,7 @@ def test_the_image_s_check_asks_a_page_of_the_worker():
     check = re.search(r"HEALTHCHECK .*\\\n\s+CMD (.+)", DOCKERFILE)
     assert check and '"http://127.0.0.1:9464/health/live"' in check[1] and "METRICS_PORT=9464" in DOCKERFILE
     assert "http://127.0.0.1:8470/login" in SERVICES["console"]["healthcheck"]["test"]
-    assert SERVICES["console"]["ports"] == [f"127.0.0.1:{Settings().console_port}:{Settings().console_port}"]
+    assert as_by_default("console", "ports") == [f"127.0.0.1:{Settings().console_port}:{Settings().console_port}"]
 
 
 def test_the_image_has_the_versions_that_are_tested():
