@@ -67,10 +67,14 @@ def with_rights(page: str) -> str:
 def acl_template() -> str:
     """Redis's ACL file for docker-compose.yml, `@NAME@` where the hash of a password goes.
 
-    Who has no login may ask whether Redis lives, as health checks do; `admin` is for a person with redis-cli.
+    Nobody is let in without a login; `health` may ask whether Redis lives, `admin` is for a person with redis-cli.
     """
     prefix = Settings(_env_file=None).redis_prefix  # type: ignore[call-arg]
-    lines = ["user default on nopass resetkeys resetchannels -@all +ping", "user admin on #@ADMIN@ ~* &* +@all"]
+    lines = [
+        "user default off",  # on without a password it would put Redis into protected mode: loopback only
+        "user health on nopass resetkeys resetchannels -@all +ping",
+        "user admin on #@ADMIN@ ~* &* +@all",
+    ]
     for principal in REDIS_COMMANDS:
         lines.append(" ".join([f"user {principal} on #@{principal.upper()}@", *redis_rules(principal, prefix)]))
     return "\n".join(lines) + "\n"

@@ -172,7 +172,10 @@ def _download(jar: Jar, aside: Path) -> Path:
 
 
 def _maven_artifact(jar: Jar, repository: Path) -> Any:
-    from jgo.maven import MavenContext, PythonResolver
+    try:
+        from jgo.maven import MavenContext, PythonResolver
+    except ImportError as error:
+        raise OpsError("jgo, which fetches the local Kafka, is not installed here: images leave it out.") from error
 
     context = MavenContext(repo_cache=repository, local_repos=[], resolver=PythonResolver(), timeout=DOWNLOAD_TIMEOUT_S)
     return context.project(jar.group, jar.artifact).at_version(jar.version).artifact(classifier=jar.classifier)

@@ -72,7 +72,7 @@ def look_at_the_walls(stack: Stack) -> None:
     tell("no root, no capability, no writable root, memory limited; published: console and Grafana, on 127.0.0.1")
 
 
-def teach(stack: Stack) -> str:
+def teach(stack: Stack) -> None:
     """The trainer's model, promoted; both workers obey it."""
     stack.job("trainer", "data", "synthesize", "--tracks", TRACKS, "--out", DATA)
     said = stack.job("trainer", "train", "--data", DATA, "--config", "demo", "--json", timeout_s=TRAIN_S)
@@ -83,7 +83,10 @@ def teach(stack: Stack) -> str:
         ready = ("exec", container, "python", "-m", "ops.compose.health", "http://127.0.0.1:9464/health")
         eventually(lambda ready=ready: _succeeds(stack, *ready), RESTART_S, "both workers are ready")
     tell("promoted; both workers are ready")
-    return version
+    found = json.loads(stack.engine("exec", stack.containers("worker")[0], "tagstream", "doctor", "--json"))
+    if not found["ok"]:
+        raise Failed(f"the doctor, in a worker's container: {found}")
+    tell(f"the doctor is content in a worker's container: {len(found['findings'])} findings")
 
 
 def _succeeds(stack: Stack, *words: str) -> bool:
@@ -219,7 +222,8 @@ def drain(stack: Stack) -> None:
 
 
 def main() -> int:
-    """All of it; what it made is gone afterwards."""
+    """All of it; what it made is gone afterwards, also when it is told to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix=f"compose-{uuid.uuid4().hex[:6]}-") as folder:
         secrets = Path(folder) / "secrets"
         subprocess.run([ROOT / "ops" / "compose" / "secrets.sh", secrets], check=True, stdout=subprocess.DEVNULL)

@@ -34,6 +34,14 @@ class WithUsers(RedisServer):
     def command(self) -> list[str]:
         return [*super().command(), "--aclfile", str(self._acl)]
 
+    def answers(self) -> bool:
+        """As its health check asks."""
+        try:
+            with redis.Redis(port=self.port, username="health", password="none", protocol=2, retry=ONCE) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
 
 def make(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCRIPT, folder], check=True, capture_output=True, text=True, timeout=20)
@@ -72,13 +80,15 @@ def test_only_its_owner_may_look_and_a_second_run_changes_nothing(secrets: Path)
     assert len(set(before.values())) == 6 and not re.search(rb"@[A-Z]+@", before["redis_acl"])
 
 
-def test_each_user_has_its_rights_and_nobody_more_than_a_ping(secrets: Path, server: WithUsers):
+def test_each_user_has_its_rights_and_nobody_comes_in_without_a_login(secrets: Path, server: WithUsers):
     with redis.Redis(port=server.port, protocol=2, retry=ONCE) as nobody:
-        assert nobody.ping()
+        for words in (("PING",), ("GET", "tagstream:model"), ("AUTH", "worker", "guessed")):
+            with pytest.raises(AuthenticationError):
+                nobody.execute_command(*words)
+    with redis.Redis(port=server.port, username="health", password="none", protocol=2, retry=ONCE) as health:
+        assert health.ping()
         with pytest.raises(NoPermissionError):
-            nobody.get("tagstream:model")
-        with pytest.raises(AuthenticationError):
-            nobody.execute_command("AUTH", "worker", "guessed")
+            health.get("tagstream:model")
     for who, forbidden in (("worker", "scan"), ("ops", "del")):
         url = settings(secrets, who, server).redis_url.get_secret_value()
         with redis.Redis.from_url(url, protocol=2) as client:

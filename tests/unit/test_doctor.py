@@ -1,7 +1,10 @@
 """The doctor's judgements that no healthy machine shows."""
 
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 
+from ops.doctor import machine
 from ops.doctor.clinic import is_healthy
 from ops.doctor.finding import State, fail, warn
 from ops.doctor.kafka import copies_findings, topic_findings
@@ -71,6 +74,19 @@ def test_the_machine(tmp_path):
     (tmp_path / "file").touch()
     found = list(check_disks(load_settings(state_dir=tmp_path / "file" / "state", models_dir=tmp_path)))
     assert found[0].state is State.FAIL and "TAGSTREAM_STATE_DIR" in found[0].remedy
+
+
+def test_an_image_may_lack_what_only_the_local_kafka_needs(monkeypatch: pytest.MonkeyPatch):
+    known = machine.version
+
+    def in_an_image(name: str) -> str:
+        if name in machine.ONLY_LOCAL:
+            raise PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(machine, "version", in_an_image)
+    left_out, rest = check_packages()
+    assert left_out.state is State.SKIP and "jgo" in left_out.what and rest.state is State.OK
 
 
 def test_a_gpu_that_is_not_there():
