@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from redis.exceptions import WatchError
 
@@ -23,6 +24,7 @@ POLL_S = 0.2
 SILENT_S = 10.0  # without any worker, after which there is no use in waiting here
 CANCEL_S = 15.0  # for the workers to hear of it
 ATTEMPTS = 5
+PAGE = 100  # entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,21 @@ class Asked:
     partitions: int
 
 
+def state_of(run: Run) -> str:
+    """In a word: running, done, failed or cancelled."""
+    if run.cancelled:
+        return "cancelled"
+    if not run.is_over:
+        return "running"
+    return "failed" if any(one.error for one in run.progress.values()) else "done"
+
+
 class Redecisions:
     """One deployment's runs, for a person."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, admin: ThresholdsAdmin | None = None) -> None:
         self._settings = settings
-        self._admin = ThresholdsAdmin(settings)
+        self._admin = admin or ThresholdsAdmin(settings)
         self._key = self._admin.keys.redecide
 
     def look_up(self) -> Asked:
@@ -67,6 +78,31 @@ class Redecisions:
         """The run that was asked for last, as of this entry of the stream."""
         with telling_redis_errors(self._settings):
             return newest_run(self._admin.redis.xrange(self._key, since, "+"))
+
+    def last_entry(self) -> str:
+        """The id of the stream's newest entry, which any news has changed; empty where there is none."""
+        with telling_redis_errors(self._settings):
+            newest = self._admin.redis.xrevrange(self._key, "+", "-", count=1)
+        return str(newest[0][0]) if newest else ""
+
+    def lately(self, limit: int) -> list[Run]:
+        """The runs that were asked for last, the newest first; no more of the stream is read than they take."""
+        entries: list[tuple[str, dict[str, str]]] = []
+        requests: list[int] = []
+        upper = "+"
+        while len(requests) < limit:
+            with telling_redis_errors(self._settings):
+                page = self._admin.redis.xrevrange(self._key, upper, "-", count=PAGE)
+            for at, (_, fields) in enumerate(page, len(entries)):
+                if fields.get("kind") == "request":
+                    requests.append(at)
+            entries += page
+            if len(page) < PAGE:
+                break
+            upper = f"({page[-1][0]}"
+        edges = pairwise([-1, *requests[:limit]])
+        runs = [newest_run(reversed(entries[start + 1 : stop + 1])) for start, stop in edges]
+        return [run for run in runs if run is not None]
 
     def begin(self, asked: Asked, why: str, *, dry_run: bool) -> Run:
         """Ask for a run.

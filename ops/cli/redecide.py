@@ -65,11 +65,13 @@ def _follow(runs: "Redecisions", run: "Run") -> "Run":
 
 def as_report(run: "Run") -> dict[str, Any]:
     """For machines."""
+    from ops.redecide import state_of
+
     counts = run.counts
     progress = [run.progress[partition] for partition in sorted(run.progress)]
     return {
         "run": run.name,
-        "state": _state(run),
+        "state": state_of(run),
         "dry_run": run.dry_run,
         "who": run.who,
         "why": run.why,
@@ -88,19 +90,13 @@ def as_report(run: "Run") -> dict[str, Any]:
     }
 
 
-def _state(run: "Run") -> str:
-    if run.cancelled:
-        return "cancelled"
-    if not run.is_over:
-        return "running"
-    return "failed" if any(one.error for one in run.progress.values()) else "done"
-
-
 def _print(run: "Run") -> None:
+    from ops.redecide import state_of
+
     counts = run.counts
     does = "would change" if run.dry_run else "changed"
     stdout_console.print(
-        f"run {run.name} under thresholds {run.thresholds} of model {run.model}, {_state(run)}: "
+        f"run {run.name} under thresholds {run.thresholds} of model {run.model}, {state_of(run)}: "
         f"{counts.examined:,} tracks examined, {counts.changed:,} {does}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
@@ -119,7 +115,9 @@ def _print(run: "Run") -> None:
 
 
 def _tell_how_it_ended(run: "Run", cancel: bool) -> None:
-    state = _state(run)
+    from ops.redecide import state_of
+
+    state = state_of(run)
     if state == "running":
         note("The workers go on with it: `tagstream redecide --follow` shows how far they are.")
     if state == "done" and {one.thresholds for one in run.progress.values()} != {run.thresholds}:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ops.console import pictures, tags
+from ops.console.past import Past
 from ops.console.staging import Staged, way_back
 from ops.console.view import Fields, View
 from ops.errors import OpsError
@@ -48,6 +49,7 @@ class ThresholdsView(View):
         "tags": "thresholds/tags.html",
         "tag": "thresholds/tag.html",
         "change": "thresholds/change.html",
+        "past": "thresholds/past.html",
         "history": "thresholds/history.html",
     }
     newest_wins = frozenset({"move", "search", "type"})
@@ -60,6 +62,7 @@ class ThresholdsView(View):
         self.staged_preview: Preview | None = None
         self.lately: dict[str, Lately] = {}
         self.history: Sequence[Entry] | None = None
+        self.past = Past(self)
         self._history_of = ""
         self._seen: tuple[Hashable, ...] = ()
 
@@ -92,6 +95,7 @@ class ThresholdsView(View):
         live = self.live
         if live is None:
             return
+        await self.past.refresh()
         self.desk.retained.of(live)
         staged = self.session.staged
         seen = (
@@ -128,8 +132,11 @@ class ThresholdsView(View):
 
     def context(self) -> dict[str, Any]:
         live = self.live
-        base = {"live": live, "staged": self.session.staged, "applied": self.applied, "retained": self.desk.retained,
-                "history": self.history, "aims": AIMS, "spans": SPANS, "sorts": tags.SORTS}  # fmt: skip
+        base = {
+            "live": live, "staged": self.session.staged, "applied": self.applied, "retained": self.desk.retained,
+            "history": self.history, "events": self.past.events(self.history or ()), "aims": AIMS, "spans": SPANS,
+            "sorts": tags.SORTS, **self.past.context(),
+        }  # fmt: skip
         if live is None:
             return base
         window, curves = self.desk.retained.window(live.model, self.span), self.desk.retained.curves(live.model)
@@ -155,7 +162,8 @@ class ThresholdsView(View):
             asked = (self.tag, self.query.get("q", ""), self.query.get("sort", ""), self.span)
             return (version, asked, values, tuple(dict(moved)), self.desk.retained.read_at_ms)
         if region == "history":
-            return (version, tuple(self.history or ()), bool(staged and staged.values), self.history is None)
+            runs = tuple((one.name, one.cancelled) for one in self.past.runs)
+            return (version, tuple(self.history or ()), runs, bool(staged and staged.values), self.history is None)
         return None
 
     # What is done
@@ -165,7 +173,7 @@ class ThresholdsView(View):
             "pick": self._pick, "search": self._search, "sort": self._sort, "span": self._span, "move": self._move,
             "type": self._type, "take": self._take, "suggest": self._suggest, "stage": self._stage,
             "unstage": self._unstage, "discard": self._discard, "rebase": self._rebase, "apply": self._apply,
-            "undo": self._undo, "back": self._back,
+            "undo": self._undo, "back": self._back, **self.past.verbs(),
         }  # fmt: skip
 
     async def _pick(self, fields: Fields) -> None:

@@ -114,6 +114,7 @@ class Run:
     thresholds: str
     partitions: int
     cancelled: bool = False
+    cancelled_by: str = ""
     progress: dict[int, Progress] = field(default_factory=dict)
     stale: list[str] = field(default_factory=list)  # entries of progress that a later one has overtaken
     left: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # by partition, by runs before this one
@@ -169,7 +170,7 @@ def newest_run(entries: Iterable[tuple[str, Mapping[str, str]]]) -> Run | None:
             elif run is None or fields.get("run") != run.name:
                 continue
             elif kind == "cancel":
-                run.cancelled = True
+                run.cancelled, run.cancelled_by = True, fields.get("who", "")
             elif kind == "progress":
                 progress = Progress.parse(entry, fields)
                 if progress.partition in run.progress:

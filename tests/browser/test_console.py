@@ -121,6 +121,50 @@ def test_a_staged_change_of_a_stale_table_is_not_applied_until_its_author_has_lo
     eventually(lambda: stage.admin.live().table.version == live.table.version, 10, "the table of before")
 
 
+def test_tracks_of_the_past_are_counted_re_decided_and_a_run_is_cancelled(page, stage):
+    before = stage.settle()
+    tuned = stage.admin.live()
+    stage.admin.change(tuned, {"techno": "off"}, "no techno")
+    open_page(page, f"{stage.console.url}/thresholds?tag=techno")
+    page.wait_for_selector(".live-value:text-is('off')")
+    assert page.locator("#redecide").count() == 0, "first it is counted"
+    page.click("#count")
+    losing = len(having(before, "techno"))
+    page.wait_for_selector(f"#region-past >> text={losing} of {len(before)} tracks would change")
+    assert stage.decisions() == before, "nothing is published by counting"
+    assert f"techno: −{losing} lose it" in page.inner_text("#region-past")
+    page.fill("#why-again", "techno is over")
+    page.click("#redecide")
+    page.wait_for_selector(f"#run-ended >> text={losing} of {len(before)} tracks decided again")
+    after = stage.settle()
+    assert not having(after, "techno") and having(before, "techno")
+    changed = [one for one in after.values() if "redecided" in one]
+    assert len(changed) == losing and all(one["removed"] == ["techno"] for one in changed)
+    row = page.inner_text("#region-history tr:has-text('techno is over')")
+    assert "re-decide" in row and page.inner_text("header .right > span >> nth=-1").strip() in row
+
+    for worker in stage.workers:
+        worker.pause()
+    try:
+        page.click("#count")
+        page.wait_for_selector("#run-progress")
+        page.click("#stop-run")
+        page.wait_for_selector("#run-ended >> text=Cancelled at")
+    finally:
+        for worker in stage.workers:
+            worker.resume()
+    assert page.locator("#redecide").count() == 0, "what was not counted to its end may not be done"
+    stage.admin.change(stage.admin.live(), {"techno": tuned.table.as_hash()["techno"]}, "as it was")
+    page.click("#count:enabled")
+    page.wait_for_selector(f"#region-past >> text={losing} of {len(before)} tracks would change")
+    page.fill("#why-again", "techno is back")
+    page.click("#redecide")
+    page.wait_for_selector(f"#run-ended >> text={losing} of {len(before)} tracks decided again")
+    assert {track: one["tags"] for track, one in stage.settle().items()} == {
+        track: one["tags"] for track, one in before.items()
+    }
+
+
 def test_a_flood_of_slider_moves_asks_redis_nothing(page, stage):
     open_page(page, f"{stage.console.url}/thresholds?tag=drums")
     page.wait_for_selector("#decided-here:not(:text-is('–'))")
@@ -197,7 +241,7 @@ def test_only_who_has_a_token_comes_in_and_a_reader_cannot_write(page, stage):
     page.fill("[name=token]", "fedcba9876543210")
     page.click("button:text-is('Log in')")
     page.wait_for_selector("#region-tag h2:text-is('jazz')")
-    assert "read only" in page.inner_text("header") and page.is_disabled("#stage")
+    assert "read only" in page.inner_text("header") and page.is_disabled("#stage") and page.is_disabled("#count")
     page.click("text=Log out")
     page.wait_for_url("**/login")
     page.goto(f"{guarded.url}/thresholds")

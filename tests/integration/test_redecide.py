@@ -6,8 +6,10 @@ from functools import partial
 
 import pytest
 
+from ops import redecide
 from ops.local.services import Services
-from ops.redecide import Asked, Redecisions
+from ops.redecide import Asked, Redecisions, state_of
+from ops.thresholds_admin import ThresholdsAdmin
 from streamer.core.redecide_runs import Progress, State
 from tests.checks import newest
 from tests.checks_content import check_redecided
@@ -162,6 +164,22 @@ def test_what_a_killed_walk_left_goes_with_the_next_request(idle: Stream):
     runs.begin(Asked(asked.model, "t1", 4), "", dry_run=False)
     newest = runs.newest()
     assert newest is not None and newest.thresholds == "t1" and newest.left == {1: (f"{asked.model}/t2",)}
+
+
+def test_the_runs_of_lately_say_who_asked_and_who_ended_them(idle: Stream, monkeypatch):
+    monkeypatch.setattr(redecide, "PAGE", 2)
+    anna, ben = (Redecisions(idle.settings, ThresholdsAdmin(idle.settings, name)) for name in ("anna", "ben"))
+    asked = Asked(idle.artefacts.first, "t2", 4)
+    assert anna.lately(5) == [] and not anna.last_entry()
+    one = anna.begin(asked, "to count", dry_run=True)
+    ben.cancel()
+    ended = anna.last_entry()
+    two = ben.begin(asked, "to do it", dry_run=False)
+    assert anna.last_entry() == two.entry != ended
+    found = anna.lately(5)
+    told = [(run.name, run.who, run.why, state_of(run), run.cancelled_by) for run in found]
+    assert told == [(two.name, "ben", "to do it", "running", ""), (one.name, "anna", "to count", "cancelled", "ben")]
+    assert [run.name for run in anna.lately(1)] == [two.name]
 
 
 def test_what_others_write_into_the_stream_of_runs_is_passed_over(idle: Stream, command: Command):
