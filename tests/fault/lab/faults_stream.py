@@ -5,11 +5,13 @@ import random
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
 from redis.exceptions import RedisError
 
+from model.errors import ModelError
 from ops.errors import OpsError
 from ops.redecide import Redecisions
 from streamer.core.errors import TagstreamError
@@ -91,21 +93,21 @@ class Redecided(Fault):
 
     def inject(self, world, how):
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._again_and_again, args=(world, random.Random(how["seed"])))
-        self.thread.start()
+        self.pool = ThreadPoolExecutor(1)
+        self.asking = self.pool.submit(self._again_and_again, world, random.Random(how["seed"]))
 
     def heal(self, world, how):
         """What was asked for last goes on: the workers need nobody for that."""
         self.stop.set()
-        self.thread.join(HEAL_S)
-        assert not self.thread.is_alive(), "still asking for a re-decide"
+        self.asking.result(HEAL_S)
+        self.pool.shutdown()
 
     def _again_and_again(self, world: World, rng: random.Random) -> None:
         runs, tags = Redecisions(world.stream.settings), world.stream.layout.tags
         for number in itertools.count():
             if self.stop.is_set():
                 return
-            with suppress(OpsError, TagstreamError, RedisError):  # what it needs may be away just now, with a run begun
+            with suppress(OpsError, ModelError, TagstreamError, RedisError):  # what it needs may be away just now
                 _edit(world, {tag: rng.choice(("0.2", "0.4", "0.6", "off")) for tag in rng.sample(tags, MOVED_TAGS)})
                 run = runs.begin(runs.look_up(), "chaos", dry_run=False)
                 if number % 3 == 2:
