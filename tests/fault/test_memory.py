@@ -35,4 +35,4 @@ def test_half_a_minute_of_overload_piles_up_and_drains(tmp_path: Path):
 
 
 def test_a_small_backlog_drains(tmp_path: Path):
-    held(run_backlog(0.25, partitions=4, on_progress=nobody), tmp_path)
+    held(run_backlog(1.0, partitions=4, on_progress=nobody), tmp_path)
