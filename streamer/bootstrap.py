@@ -3,6 +3,8 @@
 Reads as the list of parts a worker is made of; tests build a `Pipeline` or a `ServingControl` from fakes instead.
 """
 
+import asyncio
+
 from aiokafka.partitioner import murmur2
 
 from streamer.adapters.arrow_events import ArrowEventDecoder
@@ -19,6 +21,7 @@ from streamer.adapters.scores_topic import ScoresTopic
 from streamer.adapters.state_store import StateStore
 from streamer.adapters.tag_counts import TagCounts
 from streamer.adapters.torch_scorer import RegistryLoader
+from streamer.adapters.warm_up import compile_kernels
 from streamer.core.breaker import Breaker
 from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
 from streamer.core.lease import Lease
@@ -54,6 +57,7 @@ def compose(settings: Settings, *, fail_fast: bool = False) -> tuple[Lifecycle, 
 
     async def build_pipeline() -> Pipeline:
         layout = serving.current().model.layout
+        await asyncio.to_thread(compile_kernels, layout)
         partitions = await sink.partition_count(settings.topic_probabilities)
         encoder = TagCounts(JsonDecisionEncoder(layout), layout)
         metrics.registry.register(encoder)

@@ -18,7 +18,7 @@ Knows nothing of Faust, Kafka clients, Redis, torch or JSON.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.batch import WITHDRAWN, MicroBatch, RecordBatch, Span
+from streamer.core.batch import MicroBatch, RecordBatch, Span
 from streamer.core.breaker import Breaker
 from streamer.core.bulk import BulkRow, Unplaced
 from streamer.core.decide import decide, tag_classes
 from streamer.core.errors import TagstreamError
-from streamer.core.events import JSON_CONTENT_TYPE, Code, Record, Rejected
+from streamer.core.events import JSON_CONTENT_TYPE, Code, Rejected
+from streamer.core.ids import Origins
 from streamer.core.layout import Layout
 from streamer.core.outputs import (
     Stamp,
@@ -42,6 +43,8 @@ from streamer.core.outputs import (
     span_outputs,
     utc_text,
 )
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 from streamer.core.watermark import Watermark
 from streamer.ports import (
     BatchReport,
@@ -91,13 +94,6 @@ class _Flight:
     whole: bool = True  # False when some of its outputs were not handed over any more
     acknowledged: asyncio.Task[None] | None = None  # once it was handed over
     report: BatchReport = field(default_factory=BatchReport)
-
-
-def _kind_of(record: Record) -> str | None:
-    """The content type of an event; None of a withdrawal."""
-    if record.value is None:
-        return None
-    return content_type(record.headers) if record.headers else JSON_CONTENT_TYPE
 
 
 class Pipeline:
@@ -163,9 +159,9 @@ class Pipeline:
             raise
 
     async def _take_in(self, batch: RecordBatch) -> None:
-        start = 0
+        start, records = 0, Records.of(batch.records)
         rest: Unplaced | None = None  # of the bulk message before `start`
-        while start < len(batch.records) or rest:
+        while start < len(records) or rest:
             await self._while_paused(batch)
             if self._open is None:
                 micro = await self._free.get()
@@ -177,8 +173,8 @@ class Pipeline:
             if start == 0:
                 self._check_it_follows(batch)
             if rest is None:
-                stop = min(len(batch.records), start + self._open.room)
-                taken, rest = self._decode(self._open, batch.partition, batch.records[start:stop])
+                stop = min(len(records), start + self._open.room)
+                taken, rest = self._decode(self._open, batch.partition, records[start:stop])
                 start += taken
             if rest is not None:
                 rest = self._open.take_rows(self._layout, batch.partition, rest)
@@ -229,51 +225,66 @@ class Pipeline:
 
     # Step 2. Decode -----------------------------------------------------------------------------------------------
 
-    def _decode(self, micro: MicroBatch, partition: int, records: Sequence[Record]) -> tuple[int, Unplaced | None]:
+    def _decode(self, micro: MicroBatch, partition: int, records: Records) -> tuple[int, Unplaced | None]:
         """Each record becomes a row, a withdrawal or a dead letter of this micro-batch, until one holds many rows.
 
         Returns how many records it took, and the rows of the last one where it is such a bulk message.
         """
         started_s = self._clock.monotonic_s()
         span = micro.span(partition)
-        kinds = [_kind_of(record) for record in records]
         taken = 0
         rest: Unplaced | None = None
         while taken < len(records) and rest is None:
-            kind, record = kinds[taken], records[taken]
-            if kind is None or kind in self._bulk_decoders:
-                taken += 1
-                try:
-                    if kind is not None:
-                        rest = Unplaced(record, self._bulk_decoders[kind].decode(record.value or b""))
-                    else:
-                        check_withdrawal(record.key)
-                        span.entries.append((record, WITHDRAWN))
-                except Rejected as why:
-                    span.dead.append((record, why))
+            kind, start = self._kind(records, taken), taken
+            if kind is not None and kind not in self._bulk_decoders:
+                taken = self._stop_of_kind(records, taken, kind)
+                self._decode_alike(micro, partition, kind, records[start:taken])
                 continue
-            start, taken = taken, next((n for n in range(taken, len(kinds)) if kinds[n] != kind), len(kinds))
-            self._decode_alike(micro, span, kind, records[start:taken])
-        done = records[: taken - (rest is not None)]
+            taken += 1
+            try:
+                if kind is not None:
+                    rest = Unplaced(records[start], self._bulk_decoders[kind].decode(records.values[start] or b""))
+                else:
+                    check_withdrawal(records.keys[start])
+                    micro.withdraw(partition, records[start:taken])
+            except Rejected as why:
+                span.dead.append((records[start], why))
+        done = taken - (rest is not None)
         if done:
-            span.next_offset = done[-1].offset + 1
-        micro.size += len(done)
-        micro.held_bytes += sum(len(record.value or b"") for record in records[:taken])
+            span.next_offset = int(records.offsets[done - 1]) + 1
+        micro.size += done
+        micro.held_bytes += records[:taken].size_bytes
         micro.decode_s += self._clock.monotonic_s() - started_s
         return taken, rest
 
-    def _decode_alike(self, micro: MicroBatch, span: Span, kind: str, records: Sequence[Record]) -> None:
+    def _kind(self, records: Records, place: int) -> str | None:
+        """The content type of an event; None of a withdrawal."""
+        if records.values.lengths[place] < 0:
+            return None
+        return content_type(records[place].headers) if records.headers.lengths[place] >= 0 else JSON_CONTENT_TYPE
+
+    def _stop_of_kind(self, records: Records, start: int, kind: str) -> int:
+        """The place after the last of those from `start` on that are of this kind, one after the other."""
+        stop = records.stop_of_plain(start)
+        if stop > start:
+            return stop
+        while stop < len(records) and self._kind(records, stop) == kind:
+            stop += 1
+        return stop
+
+    def _decode_alike(self, micro: MicroBatch, partition: int, kind: str, records: Records) -> None:
         """Events of one content type, in one go."""
         row = micro.n_rows
+        dead: Mapping[int, Rejected]
         try:
-            track_ids, dead = self._decoder(kind).decode_all(records, micro.probabilities[row : row + len(records)])
+            rows = micro.probabilities[row : row + len(records)]
+            track_ids, dead = self._decoder(kind).decode_all(records, rows)
         except Rejected as why:  # of a content type that nobody reads
-            track_ids, dead = [], dict.fromkeys(range(len(records)), why)
+            track_ids, dead = Packed.of([]), dict.fromkeys(range(len(records)), why)
         if dead:
-            span.dead += [(records[place], why) for place, why in dead.items()]
-            records = [record for place, record in enumerate(records) if place not in dead]
-        micro.track_ids += track_ids
-        span.entries += zip(records, range(row, row + len(records)), strict=True)
+            micro.span(partition).dead += [(records[place], why) for place, why in dead.items()]
+            records = records.take(np.array([place for place in range(len(records)) if place not in dead], np.int64))
+        micro.take(partition, records, track_ids)
 
     def _decoder(self, wanted: str) -> EventDecoder:
         decoder = self._decoders.get(wanted)
@@ -376,7 +387,7 @@ class Pipeline:
                 decided,
                 scores,
                 batch.track_ids,
-                [(topic, *place) for place in batch.coordinates()],
+                Origins([topic], np.insert(batch.places(), 0, 0, axis=1)),
                 stamp.model,
                 stamp.thresholds,
                 utc_text(self._clock.wall_ms()),
@@ -384,7 +395,8 @@ class Pipeline:
             self._reject_unpublishable(batch, decisions)
             self._heed_surge(batch)
             encoded_s = self._clock.monotonic_s()
-            sends = [self._publish(span, stamp, batch.track_ids, decisions, scores, flight) for span in batch.spans]
+            retained = Packed.rows(np.ascontiguousarray(scores, "<f2"))
+            sends = [self._publish(span, stamp, decisions, retained, flight) for span in batch.spans]
             async with self._turn:
                 acknowledgements = [one for many in await asyncio.gather(*sends) for one in many]
             sent_s = self._clock.monotonic_s()
@@ -396,14 +408,14 @@ class Pipeline:
             flight.waits_for, flight.waits_since_s = ACKNOWLEDGEMENT, sent_s
             flight.acknowledged = self._spawn("acknowledge", self._acknowledge(flight, acknowledgements, sent_s))
 
-    def _reject_unpublishable(self, micro: MicroBatch, decisions: Sequence[bytes]) -> None:
+    def _reject_unpublishable(self, micro: MicroBatch, decisions: Packed) -> None:
         """A decision that its topic would never take makes its event a dead letter: its partition must go on."""
         topic = self._settings.topic_tags
-        if self._sink.fits(topic, max(map(len, decisions), default=0)):
+        if self._sink.fits(topic, int(decisions.lengths.max(initial=0))):
             return
-        for row, (partition, *_) in enumerate(micro.coordinates()):
-            if partition >= 0 and not self._sink.fits(topic, len(decisions[row])):
-                message = f"its decision has {len(decisions[row])} bytes, more than {topic} takes"
+        for row, (size, partition) in enumerate(zip(decisions.lengths.tolist(), micro.places()[:, 0], strict=True)):
+            if partition >= 0 and not self._sink.fits(topic, size):
+                message = f"its decision has {size} bytes, more than {topic} takes"
                 micro.reject_row(row, Rejected(Code.OUTPUT_REFUSED, message))
 
     def _heed_surge(self, micro: MicroBatch) -> None:
@@ -419,18 +431,17 @@ class Pipeline:
         self,
         span: Span,
         stamp: Stamp,
-        track_ids: Sequence[str],
-        decisions: Sequence[bytes],
-        scores: NDArray[np.float16],
+        decisions: Packed,
+        scores: Packed,
         flight: _Flight,
     ) -> list[Awaitable[None]]:
         """One span's outputs, to the partition number its input came from; dead letters by key."""
-        tags, retained = span_outputs(span, stamp, track_ids, decisions, scores)
+        tags, retained = span_outputs(span, stamp, decisions, scores)
         failed_at = utc_text(self._clock.wall_ms()) if span.dead else ""
         dead = dead_letters(span, stamp.topic, self._settings.worker, failed_at)
         flight.report.count(span, self._partition_of)
         if self.on_hand_over is not None:
-            self.on_hand_over(span.partition, [record.key for record in retained])
+            self.on_hand_over(span.partition, list(retained.keys))
         acknowledgements = []
         for topic, partition, records in (
             (self._settings.topic_tags, span.partition, tags),

@@ -11,16 +11,19 @@ from streamer.core.batch import WITHDRAWN, Span
 from streamer.core.bulk import Bulk
 from streamer.core.decide import Decided
 from streamer.core.drift import Reference
-from streamer.core.events import Record, Rejected
+from streamer.core.events import Rejected
+from streamer.core.ids import Origins
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 from streamer.core.thresholds import ThresholdTable
 
 
 class EventDecoder(Protocol):
     """One wire format of the input topic."""
 
-    def decode_all(self, records: Sequence[Record], rows: NDArray[np.float64]) -> tuple[list[str], dict[int, Rejected]]:
+    def decode_all(self, records: Records, rows: NDArray[np.float64]) -> tuple[Packed, dict[int, Rejected]]:
         """The track ids of what is accepted, in order, and by place in `records` why the others are not.
 
         The probabilities of those accepted are in `rows` [N, F], from the top. Their range is left to the caller,
@@ -51,12 +54,12 @@ class DecisionEncoder(Protocol):
         self,
         decided: Decided,
         scores: NDArray[np.float16],
-        track_ids: Sequence[str],
-        sources: Sequence[tuple[str, int, int, int]],
+        track_ids: Packed,
+        origins: Origins,
         model: str,
         thresholds: str,
         decided_at: str,
-    ) -> list[bytes]:
+    ) -> Packed:
         """One decision per row of `scores` [B, T]."""
 
 
@@ -124,19 +127,18 @@ class BatchReport:
     dead: dict[str, int] = field(default_factory=dict)  # by error code
     misrouted: int = 0
     stage_s: dict[str, float] = field(default_factory=dict)
-    event_timestamps_ms: list[int] = field(default_factory=list)
+    event_timestamps_ms: list[NDArray[np.int64]] = field(default_factory=list)  # of what was decided, piece by piece
 
     def count(self, span: Span, partition_of: Callable[[bytes], int | None]) -> None:
         """Add what one span gave; the first key of each is checked for being in the partition it belongs to."""
-        for record, row in span.entries:
-            if row >= 0:
-                self.event_timestamps_ms.append(record.timestamp)
-            elif row == WITHDRAWN:
-                self.withdrawn += 1
-        self.decided = len(self.event_timestamps_ms)
+        for run in span.runs:
+            decided = run.rows >= 0
+            self.event_timestamps_ms.append(run.timestamps_ms[decided])
+            self.decided += int(decided.sum())
+            self.withdrawn += int((run.rows == WITHDRAWN).sum())
         for _, why in span.dead:
             self.dead[why.code] = self.dead.get(why.code, 0) + 1
-        key = span.entries[0][0].key if span.entries else None
+        key = span.runs[0].records[0].key if span.runs else None
         self.misrouted += key is not None and partition_of(key) not in (None, span.partition)
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from streamer.core.decide import decide, tag_classes
 from streamer.core.float16 import NO_SIGN, ONE_BITS
+from streamer.core.ids import Origins
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord, Stamp, utc_text
+from streamer.core.packed import Packed
 from streamer.core.redecide import Counts, tags_changed
 from streamer.core.redecide_outputs import (
     decision_record,
@@ -104,15 +106,15 @@ class Anew:
         encoded = self._means.encoder.encode(
             decide(scores, self._table.values, self._tag_class),
             scores,
-            [track_id for _, track_id, _ in whole],
-            [origin for _, _, origin in whole],
+            Packed.of([track_id.encode() for _, track_id, _ in whole]),
+            Origins.of([origin for _, _, origin in whole]),
             self._stamp.model,
             self._stamp.thresholds,
             utc_text(self._means.clock.wall_ms()),
         )
         changes = []
         for (row, _, origin), decision, mine in zip(whole, encoded, scores, strict=True):
-            change = self._change(records, row, origin, decision, mine)
+            change = self._change(records, row, origin, decision or b"", mine)
             if self._means.sink.fits(self._means.topic_tags, len(change.decision.value or b"")):
                 changes.append(change)
             else:

@@ -16,6 +16,8 @@ from streamer.core.bulk import Bulk
 from streamer.core.events import Code, Rejected
 from streamer.core.layout import Layout
 from streamer.core.outputs import OutputRecord
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 from streamer.core.thresholds import ThresholdTable
 from streamer.ports import BatchReport, LoadedModel, Serving
 from streamer.serving import LastGood, ModelUnusable, Snapshot, StoreUnavailable
@@ -58,15 +60,15 @@ class FakeClock:
 class FakeDecoder:
     """`streamer.ports.EventDecoder` of the line format above."""
 
-    def decode_all(self, records: Sequence[FakeRecord], rows: np.ndarray) -> tuple[list[str], dict[int, Rejected]]:
-        track_ids: list[str] = []
+    def decode_all(self, records: Records, rows: np.ndarray) -> tuple[Packed, dict[int, Rejected]]:
+        track_ids: list[bytes] = []
         dead: dict[int, Rejected] = {}
         for place, record in enumerate(records):
             try:
-                track_ids.append(self.decode(record.value or b"", rows[len(track_ids)]))
+                track_ids.append(self.decode(record.value or b"", rows[len(track_ids)]).encode())
             except Rejected as why:
                 dead[place] = why
-        return track_ids, dead
+        return Packed.of(track_ids), dead
 
     @staticmethod
     def decode(value: bytes, row: np.ndarray) -> str:
@@ -95,14 +97,16 @@ class FakeBulkDecoder:
         numbers = np.array([float(number or 0) for _, _, number in parts])
         columns = [np.repeat(numbers[:, None], len(piece.names), axis=1) for piece in LAYOUT.lists if piece.names]
         dead = {row: Rejected(Code.BAD_TRACK_ID, "no id") for row, (track_id, _, _) in enumerate(parts) if not track_id}
-        return Bulk([track_id for track_id, _, _ in parts], columns, dead, lambda row: lines[row].encode())
+        return Bulk(
+            Packed.of([track_id.encode() for track_id, _, _ in parts]), columns, dead, lambda row: lines[row].encode()
+        )
 
 
 class FakeEncoder:
     """`streamer.ports.DecisionEncoder`: `T-1 model thresholds`."""
 
-    def encode(self, decided, scores, track_ids, sources, model, thresholds, decided_at) -> list[bytes]:
-        return [f"{track_id} {model} {thresholds}".encode() for track_id in track_ids]
+    def encode(self, decided, scores, track_ids, origins, model, thresholds, decided_at) -> Packed:
+        return Packed.of([track_id + f" {model} {thresholds}".encode() for track_id in track_ids])
 
 
 class FakeScorer:

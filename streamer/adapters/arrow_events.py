@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from streamer.core.bulk import Bulk
 from streamer.core.events import MAX_BULK_BYTES, MAX_BULK_ROWS, MAX_TRACK_ID_CHARACTERS, Code, Rejected
 from streamer.core.layout import Layout, ListSlice
+from streamer.core.packed import Packed
 
 TRACK_ID, VOCABULARY = "track_id", b"vocabulary"
 MAX_RECORD_BATCHES = 256  # each costs time whatever is in it
@@ -64,7 +65,7 @@ class ArrowEventDecoder:
         for piece, array in zip(self._pieces, lists, strict=True):
             dead = _nulls(piece, array) | dead
         columns = [_numbers(array) for array in lists]
-        return Bulk(ids.fill_null("").to_pylist(), columns, dead, lambda row: self._letter(ids, lists, row))
+        return Bulk(_packed(ids.fill_null("")), columns, dead, lambda row: self._letter(ids, lists, row))
 
     def _read(self, value: bytes) -> tuple[pa.Array, list[pa.FixedSizeListArray]]:
         """The validated columns that are ours: track ids, and the lists in the layout's order."""
@@ -197,6 +198,14 @@ def _bad_ids(ids: pa.Array) -> dict[int, Rejected]:
         has = "is null" if lengths[row] < 0 else f"has {lengths[row]} characters, not 1 to {MAX_TRACK_ID_CHARACTERS}"
         dead[row] = Rejected(Code.BAD_TRACK_ID, f"{TRACK_ID} {has}", TRACK_ID)
     return dead
+
+
+def _packed(ids: pa.Array) -> Packed:
+    """The strings where they lie."""
+    _, offsets, text = ids.buffers()
+    width = np.int64 if pa.types.is_large_string(ids.type) else np.int32
+    ends = np.frombuffer(offsets, width)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)  # [N + 1]
+    return Packed(np.frombuffer(text or b"", np.uint8), ends[:-1], np.diff(ends))
 
 
 def _nulls(piece: ListSlice, array: pa.FixedSizeListArray) -> dict[int, Rejected]:

@@ -69,7 +69,7 @@ class BulkConsumerThread(driver.AIOKafkaConsumerThread):
         """Connect; from then on the lease follows what the group's coordinator says."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
-        kafka_records.install(self._ensure_consumer(), bare=True)
+        kafka_records.install(self._ensure_consumer(), in_chunks=True)
         keep_lease(coordinator, cast(Any, self.consumer).lease)
         join_unless_leaving(coordinator)
 

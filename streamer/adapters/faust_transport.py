@@ -15,7 +15,7 @@ Knows the pipeline only as an `Intake`.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from aiokafka.errors import (
@@ -32,10 +32,12 @@ from faust.types import TP
 from streamer.adapters import consumer_look
 from streamer.adapters.consumer_look import Look, right_missing
 from streamer.adapters.consumer_thread import BulkConsumerThread
+from streamer.adapters.kafka_columns import Chunk
 from streamer.core.batch import RecordBatch
 from streamer.core.errors import TagstreamError
 from streamer.core.lag import Fetched, LagAge
 from streamer.core.lease import Lease
+from streamer.core.records import Records
 from streamer.core.stall import Standing
 
 log = logging.getLogger(__name__)
@@ -92,11 +94,11 @@ class BulkConsumer(driver.Consumer):
         try:
             while not (self.should_stop or fetcher.should_stop):
                 epoch = self.intake.epoch
-                records, _ = await self._wait_next_records(FETCH_TIMEOUT_S)
-                if not records:
+                polled, _ = await self._wait_next_records(FETCH_TIMEOUT_S)
+                if not polled:
                     await asyncio.sleep(0)
                 elif self.flow_active and epoch == self.intake.epoch:
-                    await self._hand_all_over(epoch, records)
+                    await self._hand_all_over(epoch, polled)
                 else:  # a rebalance began, or even ended, during the fetch: nobody can say whose records these are
                     await self._seek_back()
                 if epoch == self.intake.epoch:
@@ -108,12 +110,13 @@ class BulkConsumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
-    async def _hand_all_over(self, epoch: int, records: Mapping[TP, Any]) -> None:
+    async def _hand_all_over(self, epoch: int, polled: Mapping[TP, Sequence[Chunk]]) -> None:
+        records = {tp: Records.joined([chunk.records for chunk in chunks]) for tp, chunks in polled.items()}
         handed_before = dict(self._handed)
-        self._handed.update({tp.partition: batch[-1].offset + 1 for tp, batch in records.items()})
         for tp, batch in records.items():
-            ends = Fetched(batch[0].offset, batch[-1].offset, batch[0].timestamp, batch[-1].timestamp)
-            self._lag_age.fetched(tp.partition, ends, self._committed.get(tp, 0))
+            (first, last), times = batch.offsets[[0, -1]].tolist(), batch.timestamps[[0, -1]].tolist()
+            self._handed[tp.partition] = last + 1
+            self._lag_age.fetched(tp.partition, Fetched(first, last, *times), self._committed.get(tp, 0))
         self._handing = True
         try:
             for tp, batch in records.items():

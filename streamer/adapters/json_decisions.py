@@ -1,22 +1,24 @@
-"""Decisions as JSON, assembled from prepared pieces: the encoder is on the path of every track.
+"""Decisions as JSON, assembled from prepared texts: the encoder is on the path of every track.
 
 Every tag name is escaped once, every float16 in [0, 1] has its decimal ready, and all that a batch shares is joined
-once; a decision is then one f-string. The result is byte for byte what `json.dumps` writes of the same decision
-without spaces and with non-ASCII characters as they are, which a test asserts.
+once; a kernel copies them one after the other. The result is byte for byte what `json.dumps` writes of the same
+decision without spaces and with non-ASCII characters as they are, which a test asserts.
 """
 
 import json
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.adapters.decision_kernel import are_plain, write_decisions
 from streamer.core.decide import Decided
 from streamer.core.float16 import NO_SIGN, ONE_BITS
-from streamer.core.layout import Layout
+from streamer.core.ids import Origins
+from streamer.core.layout import CLASSES, Layout
+from streamer.core.packed import Packed
 
-Coordinates = tuple[str, int, int, int]  # topic, partition, offset, row
+_NUMBERS_BYTES = 3 * 20  # partition, offset and row, as long as an int64 can be
 
 _escaped = json.encoder.encode_basestring  # C; a JSON string with its quotes, non-ASCII left as it is
 
@@ -35,40 +37,59 @@ class JsonDecisionEncoder:
 
     def __init__(self, layout: Layout) -> None:
         self._fingerprint = _escaped(layout.fingerprint)
-        names = [_escaped(tag) for tag in layout.tags]
-        self._names = np.array(names, object)  # [T]; one `take` looks up all of a batch
-        self._labels = np.array([name + ":" for name in names], object)
-        self._decimals = np.array(decimals(), object)
+        names = [_escaped(tag).encode() for tag in layout.tags]
+        self._names = Packed.of(names)  # [T]
+        self._labels = Packed.of([name + b":" for name in names])  # [T]
+        self._decimals = Packed.of([text.encode() for text in decimals()])
 
     def encode(
         self,
         decided: Decided,
         scores: NDArray[np.float16],
-        track_ids: Sequence[str],
-        sources: Sequence[Coordinates],
+        track_ids: Packed,
+        origins: Origins,
         model: str,
         thresholds: str,
         decided_at: str,
-    ) -> list[bytes]:
+    ) -> Packed:
         """One decision per row of `scores` [B, T]; `decided_at` is RFC 3339 in UTC with milliseconds and `Z`."""
-        bounds = decided.bounds
+        tags, bounds = decided.tags, decided.bounds
         rows = np.repeat(np.arange(len(bounds)), bounds[:, -1] - bounds[:, 0])  # [N]
-        bits = scores[rows, decided.tags].view(np.uint16) & NO_SIGN  # [N]
-        names = self._names.take(decided.tags).tolist()
-        labelled = (self._labels.take(decided.tags) + self._decimals.take(bits)).tolist()
+        bits = (scores[rows, tags].view(np.uint16) & NO_SIGN).astype(np.int64)  # [N]
+        if not are_plain(track_ids.columns):
+            track_ids = Packed.of([_escaped((one or b"").decode())[1:-1].encode() for one in track_ids])
+        topics = Packed.of([_escaped(topic).encode() for topic in origins.topics])
+        frame = self._frame(model, thresholds, decided_at)
+        each_bytes = int(frame.lengths.sum() + topics.lengths.max(initial=0)) + _NUMBERS_BYTES
+        tag_bytes = self._names.lengths[tags] + self._labels.lengths[tags] + self._decimals.lengths[bits] + 2
+        room_bytes = len(bounds) * each_bytes + int(track_ids.lengths.sum() + tag_bytes.sum()) + 1
+        out, ends = np.empty(room_bytes, np.uint8), np.empty(len(bounds), np.int64)
+        write_decisions(
+            tags,
+            bits,
+            bounds,
+            track_ids.columns,
+            topics.columns,
+            origins.places,
+            self._names.columns,
+            self._labels.columns,
+            self._decimals.columns,
+            frame.columns,
+            ends,
+            out,
+        )
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
+        return Packed(out, starts, ends - starts)
+
+    def _frame(self, model: str, thresholds: str, decided_at: str) -> Packed:
+        """What all decisions of a batch share, in the order of decision_kernel.py's places."""
+        first, second, third = CLASSES
         shared = (
             f'}},"model":{_escaped(model)},"thresholds":{_escaped(thresholds)},"vocabulary":{self._fingerprint},'
             f'"decided_at":{_escaped(decided_at)},"source":{{"topic":'
         )
-        join = ",".join
-        return [
-            (
-                f'{{"track_id":{_escaped(track_id)},"tags":{{"genres":[{join(names[genres:instruments])}],'
-                f'"instruments":[{join(names[instruments:moods])}],"moods":[{join(names[moods:end])}]}},'
-                f'"scores":{{{join(labelled[genres:end])}{shared}{_escaped(topic)},'
-                f'"partition":{partition},"offset":{offset},"row":{row}}}}}'
-            ).encode()
-            for track_id, (topic, partition, offset, row), (genres, instruments, moods, end) in zip(
-                track_ids, sources, bounds.tolist(), strict=True
-            )
-        ]
+        texts = (
+            '{"track_id":"', f'","tags":{{"{first}":[', f'],"{second}":[', f'],"{third}":[', ']},"scores":{', shared,
+            ',"partition":', ',"offset":', ',"row":', "}}",
+        )  # fmt: skip
+        return Packed.of([text.encode() for text in texts])

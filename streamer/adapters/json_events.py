@@ -1,11 +1,11 @@
 """Probability events in JSON, read at the speed of the stream.
 
 Three ways, each for what the one before it is not for. Canonical events (arrays in vocabulary order under the right
-fingerprint) that are written as upstream's program writes them are read many at once (json_joined.py). One that is
-canonical, however it is written, is read by simdjson into its row of the input matrix. Everything else, valid or not,
-goes the slow way through schema.py, which alone refuses: the fast ways only ever accept, and property tests hold
-that to what the slow way accepts, number by number. Not thread-safe, because simdjson's parser is not: one decoder
-per thread.
+fingerprint) that are written as upstream's program writes them are read where they lie, many in a call
+(json_kernel.py). One that is canonical, however it is written, is read by simdjson into its row of the input matrix.
+Everything else, valid or not, goes the slow way through schema.py, which alone refuses: the fast ways only ever accept,
+and property tests hold that to what the slow way accepts, number by number. Not thread-safe, because simdjson's parser
+is not: one decoder per thread.
 
 simdjson's traps, each closed here:
 - `as_buffer` flattens nested arrays silently: the `[` of the whole text must be as many as its lists.
@@ -14,7 +14,7 @@ simdjson's traps, each closed here:
 - it reads deeper nesting than the standard library does: an ignored field with much nesting goes the slow way.
 """
 
-from collections.abc import Sequence
+import json
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,15 @@ import simdjson
 from numpy.typing import NDArray
 
 from streamer.adapters import schema
-from streamer.adapters.json_joined import JoinedEvents
-from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Record, Rejected
-from streamer.core.layout import CLASSES, Layout
+from streamer.adapters.json_kernel import read_events
+from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Rejected
+from streamer.core.layout import CLASSES, Layout, ListSlice
+from streamer.core.packed import Bytes, Packed, Places
+from streamer.core.records import Records
 
-JOINED_EVENTS = 128  # read at once, or one by one where one of them is odd
+STYLES = ((",", ":"), (", ", ": "))  # how JSON is written: without spaces, or as Python's json does by default
+DOUBTFUL_NUMBERS = 16  # per event that Python reads after the kernel; one with more goes the next way
+_ID = "@"  # where the track id stands in a form
 MAX_EXTRA_NESTING = 64  # brackets in an event with extra fields that the fast way still reads
 
 
@@ -43,35 +47,63 @@ class JsonEventDecoder:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._joined = JoinedEvents(layout)
         self._parser = simdjson.Parser()
-        # What a canonical event holds, in its own order: (class, ((list, length), ...)), nothing that is empty.
-        self._plan: list[tuple[str, list[tuple[str, int]]]] = []
-        for name in CLASSES:
-            lists = [(p.list_name, len(p.names)) for p in layout.lists if p.class_name == name and p.names]
-            if lists:
-                self._plan.append((name, lists))
-        self._empty_classes = frozenset(CLASSES) - {name for name, _ in self._plan}
+        # A canonical event's lists in its own order, the contract's: by class, tags before categories.
+        pieces = sorted(
+            (piece for piece in layout.lists if piece.names),
+            key=lambda piece: (CLASSES.index(piece.class_name), piece.start),
+        )
+        self._forms = _forms(layout, pieces)
+        self._columns = np.array([[piece.start, piece.stop] for piece in pieces], np.int64).reshape(-1, 2)
+        self._plan: dict[str, list[tuple[str, int]]] = {}  # by class: ((list, length), ...), nothing that is empty
+        for piece in pieces:
+            self._plan.setdefault(piece.class_name, []).append((piece.list_name, len(piece.names)))
+        self._empty_classes = frozenset(CLASSES) - self._plan.keys()
         self._n_fields = 2 + len(self._plan)
-        fields = [f"{name}.{list_name}" for name, lists in self._plan for list_name, _ in lists]
-        self._column_order = [fields.index(piece.field) for piece in layout.lists if piece.names]
+        self._column_order = [pieces.index(piece) for piece in layout.lists if piece.names]
 
-    def decode_all(self, records: Sequence[Record], rows: NDArray[np.float64]) -> tuple[list[str], dict[int, Rejected]]:
+    def decode_all(self, records: Records, rows: NDArray[np.float64]) -> tuple[Packed, dict[int, Rejected]]:
         """See `ports.EventDecoder`."""
-        track_ids: list[str] = []
+        count = len(records)
+        odd = np.empty(count, np.bool_)  # [N]
+        ids = Packed(records.values.buffer, np.empty(count, np.int64), np.empty(count, np.int64))
+        self._read(records, rows, ids, odd)
+        if not odd.any():
+            return ids, {}
+        track_ids: list[bytes | None] = list(ids)
         dead: dict[int, Rejected] = {}
-        for start in range(0, len(records), JOINED_EVENTS):
-            some, row = records[start : start + JOINED_EVENTS], len(track_ids)
-            ids = self._joined.read(some, rows[row : row + len(some)])
-            if ids is not None:
-                track_ids += ids
-                continue
-            for place, record in enumerate(some, start):
-                try:
-                    track_ids.append(self.decode(record.key, record.value or b"", rows[len(track_ids)]))
-                except Rejected as why:
-                    dead[place] = why
-        return track_ids, dead
+        for place in np.flatnonzero(odd).tolist():
+            try:
+                value = records.values[place] or b""
+                track_ids[place] = self.decode(records.keys[place], value, rows[place]).encode()
+            except Rejected as why:
+                dead[place] = why
+        if dead:
+            alive = [place for place in range(count) if place not in dead]
+            rows[: len(alive)] = rows[alive]
+            track_ids = [track_ids[place] for place in alive]
+        return Packed.of(track_ids), dead
+
+    def _read(self, records: Records, rows: NDArray[np.float64], ids: Packed, odd: NDArray[np.bool_]) -> None:
+        """The kernel's way: `rows`, `ids` and `odd` [N] are filled; of odd events there is no id."""
+        doubtful = np.empty((len(records) * DOUBTFUL_NUMBERS, 4), np.int64)
+        values, keys = records.values, records.keys
+        found = read_events(
+            (values.buffer, values.starts, values.lengths),
+            (keys.buffer, keys.starts, keys.lengths),
+            self._forms,
+            self._columns,
+            MAX_TRACK_ID_CHARACTERS,
+            rows,
+            (ids.starts, ids.lengths),
+            odd,
+            doubtful,
+        )
+        odd |= values.lengths > MAX_JSON_BYTES
+        ids.lengths[odd] = 0
+        ids.starts[odd] = 0
+        for row, column, start, length in doubtful[:found].tolist():
+            rows[row, column] = float(values.buffer[start : start + length].tobytes())
 
     def decode(self, key: bytes | None, value: bytes, row: NDArray[np.float64]) -> str:
         """Write the event's numbers into `row` [F] and return its track id; the caller checks their range.
@@ -102,7 +134,7 @@ class JsonEventDecoder:
         if len(document) != self._n_fields and not self._extras_are_harmless(document, value):
             raise _NotCanonical
         arrays: list[Any] = []
-        for class_name, lists in self._plan:
+        for class_name, lists in self._plan.items():
             group = document[class_name]
             if len(group) != len(lists):
                 raise _NotCanonical
@@ -122,3 +154,18 @@ class JsonEventDecoder:
             return False
         names = list(document)
         return len(names) == len(set(names)) and self._empty_classes.isdisjoint(names)
+
+
+def _forms(layout: Layout, pieces: list[ListSlice]) -> tuple[Bytes, Places, Places]:
+    """How an event is written, [styles, 2 + lists]: what stands before the track id, after it, and after each list."""
+    event: dict[str, Any] = {"track_id": _ID, "vocabulary": layout.fingerprint}
+    for piece in pieces:
+        event.setdefault(piece.class_name, {})[piece.list_name] = []
+    texts: list[bytes] = []
+    for style in STYLES:
+        whole = json.dumps(event, separators=style, ensure_ascii=False).encode()
+        before, after = whole.split(_ID.encode(), 1)
+        head, *tails = after.split(b"[")
+        texts += [before, *(text + b"[" for text in (head, *tails[:-1])), tails[-1]]
+    forms = Packed.of(texts)
+    return forms.buffer, forms.starts.reshape(len(STYLES), -1), forms.lengths.reshape(len(STYLES), -1)

@@ -18,11 +18,12 @@ Hooks private names of aiokafka 0.14, on the one consumer it is given; a test ho
 
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any
 
 import google_crc32c
+import numpy as np
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
@@ -31,9 +32,9 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from numpy import float64
 from numpy.typing import NDArray
 
+from streamer.adapters.kafka_columns import RECORD_BYTES_FAST, Chunk, in_chunks, read_chunks
 from streamer.adapters.kafka_unpack import (
     HEADERS_MAX,
     Headers,
@@ -46,12 +47,13 @@ from streamer.adapters.kafka_unpack import (
     unpack,
 )
 from streamer.core.errors import TagstreamError
-from streamer.core.events import Code, Record, Rejected
+from streamer.core.events import Code, Rejected
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 
 log = logging.getLogger(__name__)
 
 FETCH_UNPACKED_BYTES = 16 * 2**20  # of one fetch of one partition
-RECORD_BYTES_FAST = 2**20  # a larger record is read in Python: it could hold headers by the hundred thousand
 RECORDS_AT_ONCE = 64  # parsed before the first of them is handed over
 POLL_RECORDS = 10_000  # made at a time: a batch within its bounds may hold millions of empty ones
 CRC_ATTEMPTS = 5
@@ -79,9 +81,9 @@ class UnreadableBatch(bytes):
 class UnreadableBatchDecoder:
     """`streamer.ports.EventDecoder` of what `install` passes on: refuses it with the reason it carries."""
 
-    def decode_all(self, records: Sequence[Record], rows: NDArray[float64]) -> tuple[list[str], dict[int, Rejected]]:
+    def decode_all(self, records: Records, rows: NDArray[np.float64]) -> tuple[Packed, dict[int, Rejected]]:
         """None of them is an event."""
-        return [], {place: self.explain(one.key, one.value or b"") for place, one in enumerate(records)}
+        return Packed.of([]), {place: self.explain(one.key, one.value or b"") for place, one in enumerate(records)}
 
     def explain(self, key: bytes | None, value: bytes) -> Rejected:
         """The reader's reason; an event that only says of itself that it is such a batch is refused as well."""
@@ -94,10 +96,10 @@ class Corrupt(TagstreamError):
     """A batch whose checksum is wrong however often it is fetched."""
 
 
-def install(consumer: AIOKafkaConsumer, *, bare: bool = False) -> None:
+def install(consumer: AIOKafkaConsumer, *, in_chunks: bool = False) -> None:
     """Have this consumer, which has been started, read its batches through `BatchReader`.
 
-    `bare` records have what `core.events.Record` asks for and no more: aiokafka's own cost more than their parsing.
+    With `in_chunks` it hands over a `Chunk` where it would a record: aiokafka's own cost more than all their reading.
     """
     fetcher: Any = consumer._fetcher
     consumer._max_poll_records = min(consumer._max_poll_records or POLL_RECORDS, POLL_RECORDS)
@@ -127,18 +129,18 @@ def install(consumer: AIOKafkaConsumer, *, bare: bool = False) -> None:
         for tp, data in fetched.pop(node_id, {}).items():
             result = fetcher._records.get(tp)  # untouched: nothing was awaited since it was put there
             if type(result) is FetchResult and type(result._partition_records._records) is MemoryRecords:
-                result._partition_records._records = BatchReader(data, tp, mismatches, room)
-                if bare:
-                    result._partition_records._consumer_record = _as_it_is
+                result._partition_records._records = BatchReader(data, tp, mismatches, room, in_chunks=in_chunks)
+                if in_chunks:
+                    result._partition_records._consumer_record = _cut_at(result._partition_records)
         return woken
 
     fetcher._client = Client()
     fetcher._proc_fetch_request = process_then_replace
 
 
-def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
-    """In the place of the function that makes a `ConsumerRecord` of each."""
-    return record
+def _cut_at(partition_records: Any) -> Callable[[TopicPartition, Chunk], Chunk]:
+    """In the place of what makes a `ConsumerRecord` of each: a chunk may begin before what is asked for."""
+    return lambda _tp, chunk: chunk.from_offset(partition_records.next_fetch_offset)
 
 
 def _tell_gone(request: Any, response: Any, told: dict[tuple[str, int], int]) -> None:
@@ -163,7 +165,16 @@ def _tell_gone(request: Any, response: Any, told: dict[tuple[str, int], int]) ->
 class BatchReader:
     """What a fetch brought for one partition, batch by batch; stands where aiokafka has its `MemoryRecords`."""
 
-    def __init__(self, data: bytes, tp: TopicPartition, mismatches: Mismatches, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        tp: TopicPartition,
+        mismatches: Mismatches,
+        room: Room | None = None,
+        *,
+        in_chunks: bool = False,
+    ) -> None:
+        self._in_chunks = in_chunks
         self._data = memoryview(data)
         self._room = room
         self._tp = tp
@@ -192,7 +203,7 @@ class BatchReader:
         self._at += len(raw)
         if raw[_MAGIC_AT] >= 2 and DefaultRecordBatch(raw).is_control_batch:
             return DefaultRecordBatch(raw)
-        self._last = Batch(raw, self._tp, self._room)
+        self._last = Batch(raw, self._tp, self._room, in_chunks=self._in_chunks)
         return self._last
 
     def _raw(self) -> memoryview | None:
@@ -243,8 +254,9 @@ class Batch:
 
     is_control_batch = False
 
-    def __init__(self, raw: memoryview, tp: TopicPartition, room: Room | None) -> None:
+    def __init__(self, raw: memoryview, tp: TopicPartition, room: Room | None, *, in_chunks: bool = False) -> None:
         self._raw = raw
+        self._in_chunks = in_chunks
         self._room = room
         self._tp = tp
         self._batch = _aiokafkas(raw)
@@ -260,6 +272,37 @@ class Batch:
         return True
 
     def __iter__(self) -> Iterator[Any]:
+        return self._chunks() if self._in_chunks else self._each()
+
+    def _chunks(self) -> Iterator[Chunk]:
+        offset = self.base_offset
+        try:
+            if self._legacy:
+                chunks = in_chunks(self._records())
+            else:
+                count = _HEADER.unpack_from(self._raw)[_COUNT_FIELD]
+                _, unpacked = self._unpack()
+                data = bytes(unpacked)  # the room is used again
+                self.unpacked_bytes = len(data)
+                log_append = self._batch.timestamp_type == DefaultRecordBase.LOG_APPEND_TIME
+                chunks = read_chunks(data, count, self._batch, log_append)
+            for chunk in chunks:
+                offsets = chunk.records.offsets
+                before = np.concatenate(([offset - 1], offsets[:-1]))
+                wrong = np.flatnonzero((offsets <= before) | (offsets >= self.next_offset))
+                if len(wrong):
+                    if wrong[0]:
+                        offset = int(offsets[wrong[0] - 1]) + 1
+                        yield Chunk(chunk.records[: wrong[0]])
+                    raise Rejected(Code.UNREADABLE, f"a record says that its offset is {offsets[wrong[0]]}")
+                yield chunk
+                offset = chunk.offset + 1
+        except Rejected as why:
+            yield Chunk.of([self._unreadable(offset, why)])
+        except Exception as error:  # whatever a parser makes of what no broker should have let through
+            yield Chunk.of([self._unreadable(offset, Rejected(Code.UNREADABLE, f"{type(error).__name__}: {error}"))])
+
+    def _each(self) -> Iterator[Any]:
         offset = self.base_offset
         try:
             for record in self._records():

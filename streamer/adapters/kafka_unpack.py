@@ -209,6 +209,15 @@ def _read_record(fields: _Fields, batch: Any) -> PlainRecord:
     )
 
 
+def read_headers(raw: bytes) -> Headers:
+    """The headers of a record, their number before them.
+
+    Raises:
+        ValueError: they break the format.
+    """
+    return _read_headers(_Fields(raw))
+
+
 def _read_headers(fields: _Fields) -> Headers:
     """Of many only so many as are kept, and those that the stream itself reads."""
     count = fields.number()

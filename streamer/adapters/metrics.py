@@ -139,7 +139,7 @@ class PrometheusMetrics:
             self._stage.labels(stage).observe(seconds)
         now_ms = self._clock.wall_ms()
         self._last.set(now_ms / 1000)
-        stamps = np.array(report.event_timestamps_ms, np.float64)
+        stamps = np.concatenate(report.event_timestamps_ms or [np.empty(0, np.int64)])
         latencies_s = np.maximum(0.0, (now_ms - stamps[stamps >= 0]) / 1000)
         self._latency.observe(latencies_s)
         self._recent.observe(latencies_s)

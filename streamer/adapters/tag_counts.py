@@ -4,8 +4,7 @@ The share of tracks that get a tag is what a wrong threshold, a wrong model or a
 series are bounded: beyond `MAX_TAG_SERIES` tags the rest share one.
 """
 
-from collections.abc import Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,13 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from streamer.core.decide import Decided
+from streamer.core.ids import Origins
 from streamer.core.layout import CLASSES, Layout
+from streamer.core.packed import Packed
 from streamer.ports import DecisionEncoder
 
 MAX_TAG_SERIES = 1000
 OTHERS = "(others)"  # the tag and class of those beyond
-
-_PARTITION = itemgetter(1)  # of a source
 
 
 class TagCounts(Collector):
@@ -35,19 +34,17 @@ class TagCounts(Collector):
         self,
         decided: Decided,
         scores: NDArray[np.float16],
-        track_ids: Sequence[str],
-        sources: Sequence[tuple[str, int, int, int]],
+        track_ids: Packed,
+        origins: Origins,
         model: str,
         thresholds: str,
         decided_at: str,
-    ) -> list[bytes]:
-        """Count, and have it encoded. A row that was rejected has no source, and its scores mean nothing."""
-        self._count(decided.tags, len(sources))
-        if min(map(_PARTITION, sources), default=0) < 0:
-            for row, source in enumerate(sources):
-                if _PARTITION(source) < 0:
-                    self._count(decided.tags[decided.bounds[row, 0] : decided.bounds[row, -1]], -1)
-        return self._encoder.encode(decided, scores, track_ids, sources, model, thresholds, decided_at)
+    ) -> Packed:
+        """Count, and have it encoded. A row that was rejected has no origin, and its scores mean nothing."""
+        self._count(decided.tags, len(scores))
+        for row in np.flatnonzero(origins.places[:, 1] < 0).tolist():
+            self._count(decided.tags[decided.bounds[row, 0] : decided.bounds[row, -1]], -1)
+        return self._encoder.encode(decided, scores, track_ids, origins, model, thresholds, decided_at)
 
     def _count(self, tags: NDArray[np.int64], tracks: int) -> None:
         """Add these tracks with these tags [N]; a negative number takes them away."""

@@ -7,20 +7,21 @@ that row alone, is made when it is asked for. Knows nothing of the wire format.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.events import MAX_TRACK_ID_CHARACTERS, Code, Record, Rejected
 from streamer.core.layout import Layout
+from streamer.core.packed import Packed
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
     """What a message holds, N rows."""
 
-    track_ids: Sequence[str]  # [N]; of a dead row anything
+    track_ids: Packed  # [N]; of a dead row anything
     columns: Sequence[NDArray[np.floating]]  # by list of the layout that is not empty, each [N, names]
     dead: Mapping[int, Rejected]  # rows that can never be decided; the range of numbers is left to the caller
     letter: Callable[[int], bytes]  # a row as a message of its own
@@ -72,13 +73,35 @@ class BulkRow:
     @property
     def key(self) -> bytes | None:
         """The row's track id, where it is one."""
-        track_id = self.bulk.track_ids[self.row]
-        return track_id.encode() if 1 <= len(track_id) <= MAX_TRACK_ID_CHARACTERS else None
+        track_id = self.bulk.track_ids[self.row] or b""
+        return track_id if 1 <= len(track_id.decode()) <= MAX_TRACK_ID_CHARACTERS else None
 
     @property
     def value(self) -> bytes:
         """A message of this row alone."""
         return self.bulk.letter(self.row)
+
+
+class BulkRows(Sequence[BulkRow]):
+    """Some rows of a bulk message, one after the other."""
+
+    def __init__(self, message: Record, bulk: Bulk, first: int, count: int) -> None:
+        self._message, self._bulk, self._rows = message, bulk, range(first, first + count)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> BulkRow: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "BulkRows": ...
+
+    def __getitem__(self, at: "int | slice") -> "BulkRow | BulkRows":
+        if isinstance(at, slice):
+            rows = self._rows[at]
+            return BulkRows(self._message, self._bulk, rows.start, len(rows))
+        return BulkRow(self._message, self._bulk, self._rows[at])
 
 
 class Unplaced(NamedTuple):

@@ -4,17 +4,18 @@ Pure: turns encoded decisions and scores into records; sends nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.core.batch import WITHDRAWN, Span
+from streamer.core.batch import REJECTED, Span
 from streamer.core.bulk import source_row
 from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Code, Rejected
 from streamer.core.ids import decision_ids, source_text
+from streamer.core.packed import Packed
 
 Headers = list[tuple[str, bytes]]
 
@@ -28,20 +29,28 @@ class OutputRecord(NamedTuple):
     timestamp_ms: int | None
 
 
-@dataclass(slots=True)
-class OutputColumns(Sequence[OutputRecord]):
-    """The records of one span for one topic, column by column: an object per record would cost more than its bytes.
-
-    What is no tombstone has the headers `before`, then `own_name` with a value of its own, then `after`.
-    """
+@dataclass(frozen=True, slots=True)
+class HeaderPlan:
+    """The headers of all records of one span for one topic: `before`, then `own_name` with its own value, `after`."""
 
     before: Headers
     own_name: str
     after: Headers
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)  # None is a tombstone
-    own: list[bytes] = field(default_factory=list)  # of a tombstone anything
-    timestamps_ms: list[int | None] = field(default_factory=list)  # None is now; empty: all of them
+
+    def headers(self, own: bytes) -> Headers:
+        """Of one record."""
+        return [*self.before, (self.own_name, own), *self.after]
+
+
+@dataclass(slots=True)
+class OutputColumns(Sequence[OutputRecord]):
+    """The records of one span for one topic, column by column: an object per record would cost more than its bytes."""
+
+    plan: HeaderPlan  # of what is no tombstone
+    keys: Packed  # [N]
+    values: Packed  # [N]; None is a tombstone
+    own: Packed  # [N] the own header's value; of a tombstone anything
+    timestamps_ms: NDArray[np.int64]  # [N]; -1 is now
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,9 +64,9 @@ class OutputColumns(Sequence[OutputRecord]):
     def __getitem__(self, at: int | slice) -> OutputRecord | list[OutputRecord]:
         if isinstance(at, slice):
             return [self[one] for one in range(*at.indices(len(self)))]
-        value = self.values[at]
-        headers = [] if value is None else [*self.before, (self.own_name, self.own[at]), *self.after]
-        return OutputRecord(self.keys[at], value, headers, self.timestamps_ms[at] if self.timestamps_ms else None)
+        value, time_ms = self.values[at], int(self.timestamps_ms[at])
+        headers = [] if value is None else self.plan.headers(self.own[at] or b"")
+        return OutputRecord(self.keys[at], value, headers, None if time_ms < 0 else time_ms)
 
 
 class Stamp(NamedTuple):
@@ -103,32 +112,41 @@ def check_withdrawal(key: bytes | None) -> None:
         )
 
 
-def span_outputs(
-    span: Span,
-    stamp: Stamp,
-    track_ids: Sequence[str],
-    decisions: Sequence[bytes],
-    scores: NDArray[np.float16],
-) -> tuple[OutputColumns, OutputColumns]:
+def decision_headers(stamp: Stamp) -> HeaderPlan:
+    """Of the decision topic."""
+    after = [("model", stamp.model.encode()), ("thresholds", stamp.thresholds.encode())]
+    return HeaderPlan([("content-type", JSON_CONTENT_TYPE.encode())], "decision-id", after)
+
+
+def scores_headers(stamp: Stamp) -> HeaderPlan:
+    """Of the scores topic."""
+    names = {"model": stamp.model, "vocabulary": stamp.vocabulary, "thresholds": stamp.thresholds}
+    return HeaderPlan([(name, text.encode()) for name, text in names.items()], "source", [])
+
+
+def span_outputs(span: Span, stamp: Stamp, decisions: Packed, scores: Packed) -> tuple[OutputColumns, OutputColumns]:
     """The records for the decision topic and for the scores topic of one span, in offset order.
 
-    `track_ids`, `decisions` and `scores` [B, T] are those of the whole micro-batch, by row.
+    `decisions` [B] and the bytes of the `scores` [B] are those of the whole micro-batch, by row.
     """
-    model, thresholds = ("model", stamp.model.encode()), ("thresholds", stamp.thresholds.encode())
-    content, vocabulary = ("content-type", JSON_CONTENT_TYPE.encode()), ("vocabulary", stamp.vocabulary.encode())
-    tags = OutputColumns([content], "decision-id", [model, thresholds])
-    retained = OutputColumns([model, vocabulary, thresholds], "source", [])
-    outgoing = [(record, row) for record, row in span.entries if row >= 0 or row == WITHDRAWN]
-    tags.keys = retained.keys = [track_ids[row].encode() if row >= 0 else record.key for record, row in outgoing]
-    tags.values = [decisions[row] if row >= 0 else None for _, row in outgoing]
-    score_bytes = scores.astype("<f2", copy=False).tobytes()  # [B * T * 2]
-    width = scores.shape[1] * 2
-    retained.values = [score_bytes[row * width : (row + 1) * width] if row >= 0 else None for _, row in outgoing]
-    places = [(record.offset, source_row(record)) for record, _ in outgoing]
-    tags.own = decision_ids(stamp.topic, span.partition, places, stamp.model, stamp.thresholds)
-    retained.own = [source_text(stamp.topic, span.partition, *place).encode() for place in places]
-    retained.timestamps_ms = [record.timestamp if record.timestamp >= 0 else None for record, _ in outgoing]
-    return tags, retained
+    runs = span.runs
+    rows, offsets, source_rows, timestamps_ms = (
+        np.concatenate([getattr(run, name) for run in runs] or [np.empty(0, np.int64)])
+        for name in ("rows", "offsets", "source_rows", "timestamps_ms")
+    )
+    keys = Packed.joined([run.keys for run in runs])
+    if (rows == REJECTED).any():
+        outgoing = np.flatnonzero(rows != REJECTED)
+        rows, offsets, source_rows = rows[outgoing], offsets[outgoing], source_rows[outgoing]
+        keys, timestamps_ms = keys.take(outgoing), timestamps_ms[outgoing]
+    places = list(zip(offsets.tolist(), source_rows.tolist(), strict=True))
+    identities = decision_ids(stamp.topic, span.partition, places, stamp.model, stamp.thresholds)
+    sources = [source_text(stamp.topic, span.partition, *place).encode() for place in places]
+    now = np.full(len(rows), -1, np.int64)
+    return (
+        OutputColumns(decision_headers(stamp), keys, decisions.take(rows), Packed.of(identities), now),
+        OutputColumns(scores_headers(stamp), keys, scores.take(rows), Packed.of(sources), timestamps_ms),
+    )
 
 
 def dead_letters(span: Span, topic: str, worker: str, failed_at: str) -> list[OutputRecord]:

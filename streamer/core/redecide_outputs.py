@@ -7,9 +7,9 @@ the scores record is the one that was read, byte for byte, but for the `threshol
 import json
 from collections.abc import Sequence
 
-from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS
+from streamer.core.events import MAX_TRACK_ID_CHARACTERS
 from streamer.core.ids import decision_id
-from streamer.core.outputs import OutputRecord, Stamp
+from streamer.core.outputs import OutputRecord, Stamp, decision_headers, scores_headers
 from streamer.core.source import Source
 
 
@@ -31,21 +31,10 @@ def redecision(decision: bytes, run: str, added: Sequence[str], removed: Sequenc
 def decision_record(key: bytes, value: bytes, origin: Source, stamp: Stamp, run: str) -> OutputRecord:
     """For the decision topic."""
     identity = decision_id(*origin, stamp.model, stamp.thresholds, run)
-    headers = [
-        ("content-type", JSON_CONTENT_TYPE.encode()),
-        ("decision-id", identity.encode()),
-        ("model", stamp.model.encode()),
-        ("thresholds", stamp.thresholds.encode()),
-    ]
-    return OutputRecord(key, value, headers, None)
+    return OutputRecord(key, value, decision_headers(stamp).headers(identity.encode()), None)
 
 
 def scores_record(key: bytes, value: bytes, source: bytes, timestamp_ms: int, stamp: Stamp) -> OutputRecord:
     """For the scores topic."""
-    headers = [
-        ("model", stamp.model.encode()),
-        ("vocabulary", stamp.vocabulary.encode()),
-        ("thresholds", stamp.thresholds.encode()),
-        ("source", source),
-    ]
+    headers = scores_headers(stamp).headers(source)
     return OutputRecord(key, value, headers, timestamp_ms if timestamp_ms >= 0 else None)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -17,12 +18,17 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from ops.bench.workload import Workload
+from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_batches import record_batches
-from streamer.adapters.kafka_records import BatchReader, _as_it_is
+from streamer.adapters.kafka_records import BatchReader, _cut_at
 from streamer.adapters.kafka_unpack import scratch
-from streamer.core.batch import Span
+from streamer.core.batch import Run, Span
+from streamer.core.decide import decide, tag_classes
+from streamer.core.ids import Origins
 from streamer.core.outputs import Stamp, span_outputs
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 
 EVENTS, PER_BATCH, ROUNDS = 2_048, 256, 15
 TP = TopicPartition("tracks.probabilities", 0)
@@ -52,12 +58,15 @@ def fetched(workload: Workload) -> bytes:
     return data
 
 
-def read(data: bytes, *, bare: bool) -> list[Any]:
-    reader = BatchReader(data, TP, {}, ROOM) if bare else MemoryRecords(data)
-    records = PartitionRecords(TP, reader, [], 0, None, None, True, 0)
-    if bare:
-        records._consumer_record = _as_it_is
-    return list(records)
+def read(data: bytes) -> Records:
+    """As the worker does."""
+    records = PartitionRecords(TP, BatchReader(data, TP, {}, ROOM, in_chunks=True), [], 0, None, None, True, 0)
+    records._consumer_record = _cut_at(records)
+    return Records.joined([chunk.records for chunk in records])
+
+
+def read_by_aiokafka(data: bytes) -> list[Any]:
+    return list(PartitionRecords(TP, MemoryRecords(data), [], 0, None, None, True, 0))
 
 
 def one_by_one(outputs: Any) -> bytes:
@@ -70,22 +79,33 @@ def one_by_one(outputs: Any) -> bytes:
 def main() -> None:
     workload = Workload(EVENTS)
     data = fetched(workload)
-    records = read(data, bare=True)
+    records = read(data)
     decoder, rows = JsonEventDecoder(workload.layout), np.zeros((EVENTS, workload.layout.n_inputs))
     track_ids, _ = decoder.decode_all(records, rows)
     scores = workload.scorer.scores(rows.astype(np.float32))
     plain_scores = torch.from_numpy(scores.astype(np.float32))
-    span = Span(0, EVENTS, [(record, row) for row, record in enumerate(records)])
+    span = Span(0, EVENTS, [Run.of(records, np.arange(EVENTS), track_ids)])
     stamp = Stamp(TP.topic, "20261122T094500Z-1a2b3c4d", "9f03c2d1e4aa", workload.layout.fingerprint)
-    decisions = [bytes(470)] * EVENTS
-    tags, retained = span_outputs(span, stamp, track_ids, decisions, scores)
+    encoder = JsonDecisionEncoder(workload.layout)
+    decided = decide(scores, workload.scorer.thresholds, tag_classes(workload.layout))
+    origins = Origins([TP.topic], np.zeros((EVENTS, 4), np.int64))
+
+    def encoded() -> Packed:
+        now = "2026-11-22T09:45:00.123Z"
+        return encoder.encode(decided, scores, track_ids, origins, stamp.model, stamp.thresholds, now)
+
+    decisions = encoded()
+    tags, retained = span_outputs(span, stamp, decisions, Packed.rows(scores))
+    objects = list(records)
+    dictionaries = [orjson.loads(one) for one in decisions]  # made for it: that they must be made first is not counted
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "read what was fetched (lz4)": (lambda: read(data, bare=False), lambda: read(data, bare=True)),
+        "read what was fetched (lz4)": (lambda: read_by_aiokafka(data), lambda: read(data)),
         "JSON into rows": (
-            lambda: [decoder.decode(r.key, r.value, rows[n]) for n, r in enumerate(records)],
+            lambda: [decoder.decode(r.key, r.value, rows[n]) for n, r in enumerate(objects)],
             lambda: decoder.decode_all(records, rows),
         ),
         "scores to float16": (lambda: plain_scores.numpy().astype(np.float16), lambda: plain_scores.half().numpy()),
+        "decisions to JSON": (lambda: [orjson.dumps(one) for one in dictionaries], encoded),
         "record batch of decisions": (
             lambda: one_by_one(tags),
             lambda: [one._build() for one in record_batches(tags, 1 << 30, snappy=True)],

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from ops.asyncapi import document
-from streamer.core.batch import Span
+from streamer.core.batch import Run, Span
 from streamer.core.events import Code, Rejected
 from streamer.core.outputs import Stamp, deadletter_headers, span_outputs
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 from tests.fakes import FakeRecord
 from tests.fixtures_services import start_or_skip
 from tests.node_packages import installed
@@ -61,8 +63,8 @@ def schema(name: str) -> dict[str, Any]:
 def test_what_is_published_has_these_headers() -> None:
     stamp = Stamp("tracks.probabilities", "20261122T094500Z-1a2b3c4d", "9f03c2d1e4aa", "3f9c0a17b2de")
     span = Span(3)
-    span.entries.append((FakeRecord(18234, b"{}", b"T-1"), 0))
-    tags, scores = span_outputs(span, stamp, ["T-1"], [b"{}"], np.zeros((1, 2), np.float16))
+    span.runs.append(Run.of(Records.of([FakeRecord(18234, b"{}", b"T-1")]), np.zeros(1, np.int64), Packed.of([b"T-1"])))
+    tags, scores = span_outputs(span, stamp, Packed.of([b"{}"]), Packed.rows(np.zeros((1, 2), np.float16)))
     why = Rejected(Code.NOT_JSON, "not JSON", "")
     dead = deadletter_headers([], why, "tracks.probabilities/3/1/0", "a", "2026-11-22T09:45:00.123Z")
     for name, headers in (

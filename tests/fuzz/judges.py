@@ -102,9 +102,9 @@ def _bulk_agrees(target: Target, layout: Layout, value: bytes) -> bool:
         track_id = plain.column("track_id")[row].as_py()
         fine = track_id is not None and 1 <= len(track_id) <= 256 and None not in wanted
         assert (row not in bulk.dead) == fine, f"row {row} of {shown}"
-        assert not fine or (bulk.track_ids[row] == track_id and np.array_equal(rows[row], wanted, equal_nan=True)), (
-            shown
-        )
+        assert not fine or (
+            bulk.track_ids[row] == track_id.encode() and np.array_equal(rows[row], wanted, equal_nan=True)
+        ), shown
         letter = bulk.letter(row)
         assert len(letter) < 4_000 + len(value), f"row {row} of {shown} alone has {len(letter)} bytes"
         again = target.decoder(layout).decode(letter)

@@ -91,4 +91,4 @@ def test_tracks_in_bulk_are_decided_as_tracks_one_by_one(stream: Stream):
     reasons = dict(row.headers)
     assert (row.key, reasons["error.code"], reasons["source"][-2:]) == (b"Y", b"not-a-probability", b"/1")
     alone = ArrowEventDecoder(stream.layout).decode(row.value)
-    assert alone.track_ids == ["Y"] and dict(row.headers)["content-type"] == HEADERS[0][1]
+    assert list(alone.track_ids) == [b"Y"] and dict(row.headers)["content-type"] == HEADERS[0][1]

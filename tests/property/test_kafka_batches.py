@@ -1,12 +1,14 @@
 """Batches written from columns are those that aiokafka's own builder writes of the same records, byte for byte."""
 
+import numpy as np
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.adapters.kafka_batches import record_batches
-from streamer.core.outputs import OutputColumns
+from streamer.core.outputs import HeaderPlan, OutputColumns
+from streamer.core.packed import Packed
 
 PRODUCER = (4_711, 3, 17)  # id, epoch, first sequence number
 NAMES = st.sampled_from(["model", "source", "é"])
@@ -20,7 +22,9 @@ ROWS = st.tuples(
 
 
 def columns(before, name, after, rows) -> OutputColumns:
-    return OutputColumns(before, name, after, *map(list, zip(*rows, strict=True)))  # type: ignore[arg-type]
+    keys, values, own, times = zip(*rows, strict=True)
+    times_ms = np.array([-1 if time is None else time for time in times], np.int64)
+    return OutputColumns(HeaderPlan(before, name, after), Packed.of(keys), Packed.of(values), Packed.of(own), times_ms)
 
 
 def by_aiokafka(records: OutputColumns, most_bytes: int, codec: int) -> list[bytes]:
@@ -59,7 +63,8 @@ def test_they_are_the_same_bytes(before, name, after, rows, most_bytes):
 
 
 def test_what_has_no_time_of_its_own_has_that_of_its_sending():
-    (batch,) = record_batches(OutputColumns([], "id", [], [b"k"] * 2, [b"v", None], [b"1", b""]), 900_000, snappy=True)
+    two = columns([], "id", [], [(b"k", b"v", b"1", None), (b"k", None, b"", None)])
+    (batch,) = record_batches(two, 900_000, snappy=True)
     first, second = DefaultRecordBatch(batch._build())
     assert first.timestamp == second.timestamp > 1_700_000_000_000
     assert (first.headers, second.headers, second.value) == ([("id", b"1")], [], None)

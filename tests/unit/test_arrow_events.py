@@ -50,7 +50,7 @@ def filled(bulk) -> np.ndarray:
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_what_is_written_is_read(kind):
     bulk = DECODER.decode(bulk_message(LAYOUT, ["A", "B"], ROWS.astype(kind)))
-    assert bulk.track_ids == ["A", "B"] and not bulk.dead
+    assert list(bulk.track_ids) == [b"A", b"B"] and not bulk.dead
     assert np.array_equal(filled(bulk), ROWS.astype(kind).astype(np.float64))
 
 
@@ -58,7 +58,7 @@ def test_several_record_batches_in_one_message_and_columns_that_are_not_ours():
     found = columns(extra=pa.array([{"x": 1}, None]))
     batch = pa.record_batch(found, metadata={"vocabulary": LAYOUT.fingerprint})
     bulk = DECODER.decode(message([batch, batch.slice(1), batch]))
-    assert bulk.track_ids == ["A", "B", "B", "A", "B"]
+    assert list(bulk.track_ids) == [b"A", b"B", b"B", b"A", b"B"]
     assert np.allclose(filled(bulk)[[0, 2]], [[0.0, 1.0, 0.5, 0.25], [0.1, 0.2, 0.3, 0.4]], atol=2e-4)
 
 

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from streamer.adapters.bounded_poll import PIECE_RECORDS, POLL_BYTES, poll_bounded
+from streamer.adapters.bounded_poll import PIECE_CHUNKS, POLL_BYTES, poll_bounded
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a poll reads of a record."""
+    """What a poll reads of a chunk."""
 
     offset: int
-    value: bytes | None
+    size_bytes: int
 
 
 class Source:
@@ -39,24 +39,21 @@ class Source:
 
 def records(count: int, size: int) -> list[Fetched]:
     """So many, of that size each."""
-    value = bytes(size)
-    return [Fetched(offset, value) for offset in range(count)]
+    return [Fetched(offset, size) for offset in range(count)]
 
 
 async def drained(source: Source) -> dict[str, list[Fetched]]:
     """All of it, poll by poll; each poll is held to the bound."""
     found: dict[str, list[Fetched]] = {}
     while polled := await poll_bounded(source.fetch, 1.0):
-        size = sum(len(one.value or b"") for batch in polled.values() for one in batch)
-        assert size <= POLL_BYTES + PIECE_RECORDS * max(
-            len(one.value or b"") for batch in polled.values() for one in batch
-        )
+        sizes = [one.size_bytes for batch in polled.values() for one in batch]
+        assert sum(sizes) <= POLL_BYTES + PIECE_CHUNKS * max(sizes)
         for name, batch in polled.items():
             found.setdefault(name, []).extend(batch)
     return found
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 10), (PIECE_RECORDS, 100), (5_000, 2_100), (100, 256 * 1024)])
+@pytest.mark.parametrize(("count", "size"), [(1, 10), (PIECE_CHUNKS, 100), (5_000, 2_100), (100, 256 * 1024)])
 async def test_everything_comes_in_order_and_no_poll_is_large(count, size):
     wanted = {"a": records(count, size), "b": records(count // 2 + 1, size), "c": records(3, size)}
     source = Source(**{name: list(batch) for name, batch in wanted.items()})
@@ -74,7 +71,7 @@ async def test_an_error_after_some_pieces_loses_nothing():
     source = Source(a=list(wanted))
     source.fails_at = 3
     found = (await poll_bounded(source.fetch, 1.0))["a"]
-    assert found == wanted[: 3 * PIECE_RECORDS]
+    assert found == wanted[: 3 * PIECE_CHUNKS]
     assert found + (await poll_bounded(source.fetch, 1.0))["a"] == wanted
 
 
@@ -85,7 +82,5 @@ async def test_an_error_at_once_is_raised():
         await poll_bounded(source.fetch, 1.0)
 
 
-async def test_null_values_and_nothing_are_fine():
+async def test_nothing_is_fine():
     assert await poll_bounded(Source().fetch, 0.0) == {}
-    tombstones = [Fetched(n, None) for n in range(3)]
-    assert await poll_bounded(Source(a=list(tombstones)).fetch, 0.0) == {"a": tombstones}

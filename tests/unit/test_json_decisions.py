@@ -9,7 +9,9 @@ import pytest
 from streamer.adapters.json_decisions import ONE_BITS, JsonDecisionEncoder, decimals
 from streamer.adapters.schema import Decision
 from streamer.core.decide import decide, tag_classes
+from streamer.core.ids import Origins
 from streamer.core.layout import CLASSES, Layout
+from streamer.core.packed import Packed
 
 LAYOUT = Layout.build(
     "3f9c0a17b2de",
@@ -46,7 +48,8 @@ def test_equals_json_dumps_and_is_a_decision(threshold):
     scores[0, :3] = [0.5, -0.0, 1.0]
     decided = decide(scores, np.full(LAYOUT.n_tags, threshold), tag_classes(LAYOUT))
     sources = [("tracks.probabilities", 3, 18234 + row, row) for row in range(len(IDS))]
-    encoded = JsonDecisionEncoder(LAYOUT).encode(decided, scores, IDS, sources, **SHARED)
+    ids = Packed.of([track_id.encode() for track_id in IDS])
+    encoded = JsonDecisionEncoder(LAYOUT).encode(decided, scores, ids, Origins.of(sources), **SHARED)
     for row, value in enumerate(encoded):
         bounds = decided.bounds[row].tolist()
         tags = [decided.tags[a:b].tolist() for a, b in pairwise(bounds)]
@@ -65,7 +68,9 @@ def test_the_contract_s_example():
     scores = np.array([[0.83, 0.41]], np.float16)
     decided = decide(scores, np.array([0.5, 0.4]), tag_classes(layout))
     source = ("tracks.probabilities", 3, 18234, 0)
-    (value,) = JsonDecisionEncoder(layout).encode(decided, scores, ["T-000123"], [source], **SHARED)
+    (value,) = JsonDecisionEncoder(layout).encode(
+        decided, scores, Packed.of([b"T-000123"]), Origins.of([source]), **SHARED
+    )
     assert value == (
         b'{"track_id":"T-000123","tags":{"genres":["indie-rock"],"instruments":["bass-guitar"],"moods":[]},'
         b'"scores":{"indie-rock":0.83,"bass-guitar":0.41},'

@@ -22,6 +22,7 @@ from streamer.adapters.kafka_records import (
     Mismatches,
     UnreadableBatch,
     UnreadableBatchDecoder,
+    _cut_at,
 )
 from streamer.adapters.kafka_unpack import (
     HEADER_BYTES_MAX,
@@ -32,6 +33,8 @@ from streamer.adapters.kafka_unpack import (
     scratch,
 )
 from streamer.core.events import Code, Rejected
+from streamer.core.records import Records
+from tests.fakes import FakeRecord
 from tests.raw_batches import ATTRIBUTES_AT, CODECS, COUNT_AT, FIRST_RECORD, Rec, batch, packed, signed, with_headers
 
 TP = TopicPartition("tracks.probabilities", 3)
@@ -44,13 +47,27 @@ def good(count: int = 3, base: int = 0, codec: str = "none") -> bytes:
 
 
 def read(data: bytes, mismatches: Mismatches | None = None, start: int = 0) -> list[Any]:
-    """As aiokafka does, with its own iterator around ours."""
-    records = BatchReader(data, TP, {} if mismatches is None else mismatches, ROOM)
-    return list(PartitionRecords(TP, records, [], start, None, None, True, 0))
+    """As aiokafka does, with its own iterator around ours; in chunks it is the same."""
+    mismatches = {} if mismatches is None else mismatches
+    before = dict(mismatches)
+    found = list(PartitionRecords(TP, BatchReader(data, TP, mismatches, ROOM), [], start, None, None, True, 0))
+    partition = PartitionRecords(
+        TP, BatchReader(data, TP, before, ROOM, in_chunks=True), [], start, None, None, True, 0
+    )
+    partition._consumer_record = _cut_at(partition)
+    in_chunks = [record for chunk in partition for record in chunk.records]
+    assert [fields(record) for record in in_chunks] == [fields(record) for record in found]
+    for one, other in zip(in_chunks, found, strict=True):
+        assert isinstance(one.value, UnreadableBatch) == isinstance(other.value, UnreadableBatch)
+    return found
+
+
+def fields(record: Any) -> tuple[Any, ...]:
+    return record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
 
 
 def refusal(record: Any) -> Rejected:
-    track_ids, dead = UnreadableBatchDecoder().decode_all([record], np.zeros((1, 1)))
+    track_ids, dead = UnreadableBatchDecoder().decode_all(Records.of([record]), np.zeros((1, 1)))
     assert not track_ids
     return dead[0]
 
@@ -155,6 +172,12 @@ def test_an_unknown_codec_is_a_dead_letter(codec: int):
     assert [record.offset for record in others] == [1, 2]
 
 
+@pytest.mark.parametrize("start", [0, 1, 127, 128, 129, 299, 300])
+def test_a_fetch_from_the_middle_of_a_batch(start: int):
+    """Of compressed batches brokers send the whole, and of a chunk some may have been read."""
+    assert [record.offset for record in read(good(300, codec="lz4"), start=start)] == list(range(start, 300))
+
+
 def test_what_can_be_read_before_a_break_is_no_part_of_the_dead_letter():
     raw = batch(*(Rec(b"k%d" % n, b"v" * 20) for n in range(5)))
     raw[raw.index(b"k3") - 1] = 0x7E  # the key's length: more than there is
@@ -204,7 +227,7 @@ def test_any_damage_leaves_the_neighbours_and_raises_nothing():
 
 
 def test_who_only_says_that_he_is_an_unreadable_batch_is_refused():
-    assert refusal(Rec(b"k", b"hello")).code == Code.UNREADABLE
+    assert refusal(FakeRecord(0, b"hello", b"k")).code == Code.UNREADABLE
     assert not isinstance(b"hello", UnreadableBatch)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.adapters.metrics import RECENT_S, RECENT_TRACKS, PrometheusMetrics, counter, gauge, gauges_by
@@ -42,7 +43,7 @@ def test_in_is_decided_withdrawn_and_dead():
 def test_latency_is_from_the_events_timestamp_and_its_buckets_are_cumulative():
     now_ms = int(FakeClock().wall_ms())
     stamps = [now_ms - ms for ms in (3, 5, 40, 2_000, 3_600_000)] + [now_ms + 50, -1]
-    _, seen = told(BatchReport(decided=7, event_timestamps_ms=stamps))
+    _, seen = told(BatchReport(decided=7, event_timestamps_ms=[np.array(stamps, np.int64)]))
 
     def bucket(edge: str) -> float:
         return seen["tagstream_latency_seconds_bucket", (("le", edge),)]
@@ -57,11 +58,11 @@ def test_the_heartbeats_latency_is_of_the_last_seconds():
     metrics = PrometheusMetrics(clock)
     assert metrics.recent_latency_s(0.5) == []
     now_ms = int(clock.wall_ms())
-    metrics.batch_acknowledged(BatchReport(decided=1, event_timestamps_ms=[now_ms - 60_000]))
+    metrics.batch_acknowledged(BatchReport(decided=1, event_timestamps_ms=[np.array([now_ms - 60_000], np.int64)]))
     clock.now_s += RECENT_S + 1
     now_ms = int(clock.wall_ms())
     stamps = [now_ms - ms for ms in range(1, 102)] * (RECENT_TRACKS // 50)
-    metrics.batch_acknowledged(BatchReport(decided=len(stamps), event_timestamps_ms=stamps))
+    metrics.batch_acknowledged(BatchReport(decided=len(stamps), event_timestamps_ms=[np.array(stamps, np.int64)]))
     p50, p99 = metrics.recent_latency_s(0.5, 0.99)
     assert math.isclose(p50, 0.051, abs_tol=0.002) and math.isclose(p99, 0.100, abs_tol=0.002)
     clock.now_s += RECENT_S + 1

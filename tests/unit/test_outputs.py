@@ -5,21 +5,41 @@ import hashlib
 import numpy as np
 import pytest
 
-from streamer.core.batch import REJECTED, WITHDRAWN, Span
+from streamer.core.batch import REJECTED, WITHDRAWN, Run, Span
 from streamer.core.events import Code, Rejected
 from streamer.core.outputs import Stamp, check_withdrawal, content_type, deadletter_headers, span_outputs, utc_text
+from streamer.core.packed import Packed
+from streamer.core.records import Records
 from tests.fakes import FakeRecord
 
 STAMP = Stamp("tracks.probabilities", "20261122T094500Z-1a2b3c4d", "9f03c2d1e4aa", "3f9c0a17b2de")
 SCORES = np.array([[0.1, 0.5, 1.0], [0.2, 0.25, 0.0], [0.9, 0.8, 0.7]], np.float16)
-IDS = ["T-1", "Tü-2", "T-3"]
-DECISIONS = [b"one", b"two", b"three"]
+IDS = [b"T-1", "Tü-2".encode(), b"T-3"]
+DECISIONS = Packed.of([b"one", b"two", b"three"])
 WHY = Rejected(Code.WRONG_LENGTH, "expected 3, got 2", "genres.tags")
 
 
 def outputs(*entries, partition: int = 4):
-    tags, scores = span_outputs(Span(partition, 0, list(entries)), STAMP, IDS, DECISIONS, SCORES)
-    return list(tags), list(scores)
+    """Each entry a record and its row; a run of its own, or all in one."""
+    runs = [
+        Run.of(
+            Records.of([record for record, _ in some]),
+            np.array([row for _, row in some]),
+            Packed.of([IDS[row] if row >= 0 else record.key for record, row in some]),
+        )
+        for some in [[entry] for entry in entries]
+    ]
+    together = Run.of(
+        Records.of([record for record, _ in entries]),
+        np.array([row for _, row in entries]),
+        Packed.joined([run.keys for run in runs]),
+    )
+    made = [
+        tuple(map(list, span_outputs(Span(partition, 0, some), STAMP, DECISIONS, Packed.rows(SCORES))))
+        for some in (runs, [together])
+    ]
+    assert made[0] == made[1]
+    return made[0]
 
 
 def test_the_headers_are_the_contracts():

@@ -6,19 +6,21 @@ import pytest
 from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.tag_counts import MAX_TAG_SERIES, OTHERS, TagCounts
 from streamer.core.decide import decide, tag_classes
+from streamer.core.ids import Origins
 from streamer.core.layout import Layout
+from streamer.core.packed import Packed
 
 TOPIC = "tracks.probabilities"
 
 
-def counted(layout: Layout, scores: np.ndarray, rejected: tuple[int, ...] = ()) -> tuple[dict, list[bytes]]:
+def counted(layout: Layout, scores: np.ndarray, rejected: tuple[int, ...] = ()) -> tuple[dict, Packed]:
     """Everything with a score of 0.5 or more, decided and encoded twice: counters by tag, and the decisions."""
     counts = TagCounts(JsonDecisionEncoder(layout), layout)
     decided = decide(scores, np.full(layout.n_tags, 0.5), tag_classes(layout))
     sources = [(TOPIC, -1, -1, -1) if row in rejected else (TOPIC, 0, row, 0) for row in range(len(scores))]
-    names = [f"T-{row}" for row in range(len(scores))]
+    names = Packed.of([b"T-%d" % row for row in range(len(scores))])
     for _ in range(2):
-        decisions = counts.encode(decided, scores, names, sources, "m", "t", "2026-11-22T09:45:00.123Z")
+        decisions = counts.encode(decided, scores, names, Origins.of(sources), "m", "t", "2026-11-22T09:45:00.123Z")
     samples = [sample for family in counts.collect() for sample in family.samples]
     return {sample.labels.get("tag"): sample.value for sample in samples}, decisions
 
@@ -35,9 +37,9 @@ def test_each_tag_is_counted_and_the_decisions_are_untouched(layout: Layout):
     plain = JsonDecisionEncoder(layout)
     decided = decide(scores, np.full(3, 0.5), tag_classes(layout))
     sources = [(TOPIC, 0, row, 0) for row in range(3)]
-    assert decisions == plain.encode(
-        decided, scores, ["T-0", "T-1", "T-2"], sources, "m", "t", "2026-11-22T09:45:00.123Z"
-    )
+    names = Packed.of([b"T-0", b"T-1", b"T-2"])
+    alone = plain.encode(decided, scores, names, Origins.of(sources), "m", "t", "2026-11-22T09:45:00.123Z")
+    assert list(decisions) == list(alone)
 
 
 def test_a_rejected_row_counts_nowhere(layout: Layout):
