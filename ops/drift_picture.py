@@ -79,5 +79,6 @@ def _steps(axes: Any, report: Report) -> None:
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     title = "The newest window: from what the model was made for (bar) to now (dot)"
     axes.set(xlabel="tracks with the tag, %", title=title)
+    axes.margins(x=0.04)
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
