@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 
+from streamer.adapters.warm_up import compile_kernels
 from streamer.core.batch import RecordBatch
 from streamer.core.breaker import Breaker
 from streamer.core.events import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE
@@ -83,6 +85,12 @@ class Bench:
         return [(record.key or b"").decode() for record in self.sink.records(topic, partition)]
 
 
+@cache
+def warm_up() -> None:
+    """As a worker does before it begins."""
+    compile_kernels(LAYOUT)
+
+
 @asynccontextmanager
 async def bench(
     batch_max: int = 4,
@@ -92,7 +100,8 @@ async def bench(
     serving: ServingSource | None = None,
     encoder: DecisionEncoder | None = None,
 ) -> AsyncIterator[Bench]:
-    """A running pipeline, closed at the end with its scorer let go."""
+    """A running pipeline, closed at the end with its scorer let go; its kernels are loaded before any time is taken."""
+    warm_up()
     made = Bench(batch_max, linger_s, partition_of, least_inputs, serving, encoder)
     try:
         yield made
