@@ -21,7 +21,7 @@ from typing import Any
 from ops.local.process import free_ports
 from tests.compose.stack import ROOT, Failed, HealthBeat, Stack, eventually
 
-TRACKS = 7_000  # a quarter of them is `val`, the rest is trained on and streamed: nothing is said of quality
+TRACKS = 7_000  # a quarter of them is `val`, the rest is learnt from, quickly, and streamed
 STREAMED = 5_000
 RATE_PER_S = 125
 WORKERS = 2
@@ -75,7 +75,7 @@ def look_at_the_walls(stack: Stack) -> None:
 def teach(stack: Stack) -> None:
     """The trainer's model, promoted; both workers obey it."""
     stack.job("trainer", "data", "synthesize", "--tracks", TRACKS, "--out", DATA)
-    said = stack.job("trainer", "train", "--data", DATA, "--config", "demo", "--json", timeout_s=TRAIN_S)
+    said = stack.job("trainer", "train", "--data", DATA, "--config", "upstream", "--json", timeout_s=TRAIN_S)
     version = json.loads(said)["model"]
     tell(f"trained without a network: {version} in {json.loads(said)['seconds']:.0f} s")
     stack.tagstream("models", "promote", version, "--why", "the first")
