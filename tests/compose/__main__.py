@@ -21,9 +21,10 @@ from typing import Any
 from ops.local.process import free_ports
 from tests.compose.stack import ROOT, Failed, HealthBeat, Stack, eventually
 
-TRACKS = 7_000  # a quarter of them is `val`, the rest is learnt from, quickly, and streamed
-STREAMED = 5_000
-RATE_PER_S = 125
+TRACKS = 10_000  # a quarter of them is `val`
+HALF = TRACKS // 4
+STREAMED = 2 * HALF  # of `train` before the swap, `val` after it
+RATE_PER_S = 60  # of the second half: a worker is killed in the middle of it
 WORKERS = 2
 DATA = "/data/catalogue"
 SWAP_BY = 0.1
@@ -98,18 +99,27 @@ def _succeeds(stack: Stack, *words: str) -> bool:
 
 
 def stream(stack: Stack) -> None:
-    """The load, with a swap and a kill in the middle of it."""
-    words = ("--data", DATA, "--split", "train", "--limit", STREAMED, "--rate", RATE_PER_S)
+    """Half of the load, a swap, the other half, and a kill in the middle of that."""
+    stack.job("cli", "produce", "--data", DATA, "--split", "train", "--limit", HALF)
+    first = stack.tagstream("tail", "--topic", "tags", "--from", "earliest", "--limit", HALF)
+    tell(f"{len(first['records']):,} tracks are decided")
+    swap(stack)
+    victim = stack.containers("worker")[0]
+    before = taken(stack, victim)
     with ThreadPoolExecutor() as beside:
-        load = beside.submit(stack.job, "cli", "produce", *words)
-        flowing = stack.tagstream("tail", "--topic", "tags", "--from", "earliest", "--limit", STREAMED // 10)
-        tell(f"{len(flowing['records'])} tracks are decided")
-        swap(stack)
-        kill(stack)
+        load = beside.submit(stack.job, "cli", "produce", "--data", DATA, "--split", "val", "--rate", RATE_PER_S)
+        eventually(lambda: taken(stack, victim) > before, RESTART_S, "the other half flows")
+        kill(stack, victim)
         if load.done():
-            raise Failed("the load was over before the swap and the kill")
-        load.result(STREAMED / RATE_PER_S + RESTART_S)
+            raise Failed("the load was over before the kill")
+        load.result(HALF / RATE_PER_S + RESTART_S)
     tell(f"{STREAMED:,} events are in Kafka")
+
+
+def taken(stack: Stack, worker: str) -> float:
+    """How many tracks a worker has taken in, by its own metrics."""
+    page = stack.engine("exec", worker, "python", "-m", "ops.compose.health", "http://127.0.0.1:9464/metrics")
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("tagstream_tracks_in_total"))
 
 
 def swap(stack: Stack) -> None:
@@ -121,9 +131,8 @@ def swap(stack: Stack) -> None:
     tell(f"threshold of {tag!r} {threshold} -> {float(threshold) + SWAP_BY:.3f}; obeyed by {obeyed}")
 
 
-def kill(stack: Stack) -> None:
+def kill(stack: Stack, victim: str) -> None:
     """SIGKILL to the process of one worker's container; the engine starts it again."""
-    victim, _ = stack.containers("worker")
     pid = int(stack.process(victim)["pid"])
     os.kill(pid, signal.SIGKILL)
     tell(f"kill -9 of worker container {victim[:12]} (pid {pid})")
