@@ -33,7 +33,7 @@ def write_records(
     most_bytes: int,
     out: Bytes,
 ) -> tuple[int, int]:
-    """Write the records from `first` on into `out`, as many as fit into `most_bytes` and one in any case.
+    """Write the records from `first` on into `out`, as many as take less than `most_bytes` and one in any case.
 
     A record with a value has the headers `before` (their number and all up to the length of its own header's value),
     the value of its own header, and `after`; one without has none. Returns how many there are, and their bytes: of a
@@ -49,7 +49,7 @@ def write_records(
         else:
             size += value_bytes + len(before) + _width(own[2][item]) + own[2][item] + len(after)
         end = np.int64(at) + _width(size) + size
-        if count > 0 and end > most_bytes:
+        if count > 0 and end >= most_bytes:  # aiokafka leaves out what would fill it exactly
             break
         if end > len(out):
             return count, end

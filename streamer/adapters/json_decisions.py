@@ -16,9 +16,9 @@ from streamer.core.decide import Decided
 from streamer.core.float16 import NO_SIGN, ONE_BITS
 from streamer.core.ids import Origins
 from streamer.core.layout import CLASSES, Layout
-from streamer.core.packed import Packed
+from streamer.core.packed import INTEGER_BYTES, Packed
 
-_NUMBERS_BYTES = 3 * 20  # partition, offset and row, as long as an int64 can be
+_NUMBERS_BYTES = 3 * INTEGER_BYTES  # partition, offset and row
 
 _escaped = json.encoder.encode_basestring  # C; a JSON string with its quotes, non-ASCII left as it is
 
@@ -78,8 +78,7 @@ class JsonDecisionEncoder:
             ends,
             out,
         )
-        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
-        return Packed(out, starts, ends - starts)
+        return Packed.ending(out, ends)
 
     def _frame(self, model: str, thresholds: str, decided_at: str) -> Packed:
         """What all decisions of a batch share, in the order of decision_kernel.py's places."""

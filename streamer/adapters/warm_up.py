@@ -15,10 +15,11 @@ from streamer.adapters.json_decisions import JsonDecisionEncoder
 from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_batches import record_batches
 from streamer.adapters.kafka_columns import HEADER_BYTES_MAX, HEADERS_MAX, RECORD_BYTES_FAST
+from streamer.core.batch import Run, Span
 from streamer.core.decide import decide, tag_classes
 from streamer.core.ids import Origins
 from streamer.core.layout import Layout
-from streamer.core.outputs import HeaderPlan, OutputColumns
+from streamer.core.outputs import Stamp, span_outputs
 from streamer.core.packed import Packed
 from streamer.core.records import Records
 
@@ -37,9 +38,10 @@ def compile_kernels(layout: Layout) -> None:
     decided = decide(scores, np.full(layout.n_tags, 0.5), tag_classes(layout))
     origins = Origins([""], np.zeros((1, 4), np.int64))
     decisions = JsonDecisionEncoder(layout).encode(decided, scores, ids, origins, "", "", "")
-    plan = HeaderPlan([("content-type", b"")], "decision-id", [("model", b"")])
-    for _ in record_batches(OutputColumns(plan, ids, decisions, ids, np.zeros(1, np.int64)), 1 << 20, snappy=True):
-        pass
+    span = Span(0, 1, [Run.of(events, np.zeros(1, np.int64), ids)])
+    for outputs in span_outputs(span, Stamp("", "", "", ""), decisions, Packed.rows(scores)):
+        for _ in record_batches(outputs, 1 << 20, snappy=True):
+            pass
     found = np.empty((1, 8), np.int64)
     read_records(np.frombuffer(b"\0", np.uint8), 0, found, RECORD_BYTES_FAST, HEADERS_MAX, HEADER_BYTES_MAX)
     took_s = time.monotonic() - began_s

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamer.core.batch import REJECTED, Span
 from streamer.core.bulk import source_row
 from streamer.core.events import JSON_CONTENT_TYPE, MAX_TRACK_ID_CHARACTERS, Code, Rejected
-from streamer.core.ids import decision_ids, source_text
+from streamer.core.ids import decision_ids, source_text, source_texts
 from streamer.core.packed import Packed
 
 Headers = list[tuple[str, bytes]]
@@ -139,13 +139,12 @@ def span_outputs(span: Span, stamp: Stamp, decisions: Packed, scores: Packed) ->
         outgoing = np.flatnonzero(rows != REJECTED)
         rows, offsets, source_rows = rows[outgoing], offsets[outgoing], source_rows[outgoing]
         keys, timestamps_ms = keys.take(outgoing), timestamps_ms[outgoing]
-    places = list(zip(offsets.tolist(), source_rows.tolist(), strict=True))
-    identities = decision_ids(stamp.topic, span.partition, places, stamp.model, stamp.thresholds)
-    sources = [source_text(stamp.topic, span.partition, *place).encode() for place in places]
+    identities = decision_ids(stamp.topic, span.partition, offsets, source_rows, stamp.model, stamp.thresholds)
+    sources = source_texts(stamp.topic, span.partition, offsets, source_rows)
     now = np.full(len(rows), -1, np.int64)
     return (
-        OutputColumns(decision_headers(stamp), keys, decisions.take(rows), Packed.of(identities), now),
-        OutputColumns(scores_headers(stamp), keys, scores.take(rows), Packed.of(sources), timestamps_ms),
+        OutputColumns(decision_headers(stamp), keys, decisions.take(rows), identities, now),
+        OutputColumns(scores_headers(stamp), keys, scores.take(rows), sources, timestamps_ms),
     )
 
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from streamer.core.kernel import kernel
 
 NONE = -1  # the length of what is not there
+INTEGER_BYTES = 20  # at most, of an int64 in decimal
+
+_ONE, _TEN, _ZERO, _MINUS = np.uint64(1), np.uint64(10), np.uint8(48), np.uint8(45)
+_MOST_DIGITS = np.uint64(19)
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]
@@ -44,6 +48,13 @@ class Packed(Sequence[bytes | None]):
         buffer = matrix.reshape(-1).view(np.uint8)
         width = len(buffer) // count if count else 0
         return cls(buffer, np.arange(count) * width, np.full(count, width, np.int64))
+
+    @classmethod
+    def ending(cls, buffer: Bytes, ends: Places) -> "Packed":
+        """End to end from the beginning of a buffer on, each up to where it ends."""
+        starts = np.zeros_like(ends)
+        starts[1:] = ends[:-1]
+        return cls(buffer, starts, ends - starts)
 
     @classmethod
     def joined(cls, parts: Sequence["Packed"]) -> "Packed":
@@ -116,3 +127,28 @@ def put(out: Bytes, at: np.uint64, buffer: Bytes, start: np.uint64, length: np.u
     for n in range(length):
         out[at + np.uint64(n)] = buffer[start + np.uint64(n)]
     return at + length
+
+
+@kernel
+def put_text(out: Bytes, at: np.uint64, texts: tuple[Bytes, Places, Places], which: int) -> np.uint64:
+    """In a kernel: copy one of some texts, and tell the place after it."""
+    return put(out, at, texts[0], np.uint64(texts[1][which]), np.uint64(texts[2][which]))
+
+
+@kernel
+def put_integer(out: Bytes, at: np.uint64, number: int) -> np.uint64:
+    """In a kernel: write a number in decimal, and tell the place after it."""
+    rest = np.uint64(abs(number))
+    if number < 0:
+        out[at] = _MINUS
+        at += _ONE
+    end, power = at + _ONE, _TEN
+    while power <= rest and end - at < _MOST_DIGITS:
+        end += _ONE
+        power *= _TEN
+    place = end
+    while place > at:
+        place -= _ONE
+        out[place] = _ZERO + np.uint8(rest % _TEN)
+        rest //= _TEN
+    return end

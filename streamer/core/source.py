@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from streamer.core.ids import source_text
+
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -26,4 +28,4 @@ class Source(NamedTuple):
         return cls(topic, *map(int, numbers))
 
     def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}/{self.row}"
+        return source_text(*self)

@@ -43,6 +43,13 @@ def by_aiokafka(records: OutputColumns, most_bytes: int, codec: int) -> list[byt
 @settings(deadline=None)
 @given(HEADERS, NAMES, HEADERS, st.lists(ROWS, min_size=1, max_size=12), st.sampled_from([100, 5_000, 900_000]))
 @example([], "id", [], [(b"k", b"v", b"o", 1_000 + n % 7) for n in range(5_000)], 900_000)
+@example(
+    [],
+    "id",
+    [],
+    [(None, None, b"", 0), (None, None, b"", 8192), (None, None, b"", 2**27), (bytes(4), None, b"", 64)],
+    100,
+)
 @example([("a", b"b")], "id", [], [(b"k", b"v" * 400, b"o", 1) for _ in range(5_000)], 900_000)
 def test_they_are_the_same_bytes(before, name, after, rows, most_bytes):
     given_columns = columns(before, name, after, rows)

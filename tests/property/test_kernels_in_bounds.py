@@ -10,6 +10,7 @@ HELD = [
     "tests/property/test_kafka_batches.py",
     "tests/unit/test_kafka_records.py",
     "tests/unit/test_json_decisions.py",
+    "tests/property/test_ids.py",
 ]
 
 

@@ -14,7 +14,7 @@ from streamer.adapters.json_events import JsonEventDecoder
 from streamer.adapters.kafka_batches import record_batches
 from streamer.adapters.kafka_records import BatchReader
 from streamer.adapters.warm_up import compile_kernels
-from streamer.core import packed
+from streamer.core import ids, packed
 from streamer.core.batch import MicroBatch
 from streamer.core.decide import decide, tag_classes
 from streamer.core.ids import Origins
@@ -25,7 +25,7 @@ from tests.fakes import LAYOUT
 from tests.raw_batches import Rec, batch
 
 kernels = [json_kernel.read_events, decision_kernel.write_decisions, decision_kernel.are_plain,
-           batch_kernel.write_records, batch_kernel.read_records, packed._gather]
+           batch_kernel.write_records, batch_kernel.read_records, packed._gather, ids._write_numbered]
 compile_kernels(LAYOUT)
 assert [len(kernel.signatures) for kernel in kernels] == [1] * len(kernels), [k.signatures for k in kernels]
 
@@ -42,9 +42,10 @@ records = Records.joined([chunk.records for chunk in chunks])
 assert len(records) == 20 and records[7].headers == [("h", b"x")]
 micro = MicroBatch(64, LAYOUT.n_inputs)
 for some in (records[:3], records[3:]):
-    ids, dead = JsonEventDecoder(LAYOUT).decode_all(some, micro.probabilities[micro.n_rows : micro.n_rows + len(some)])
+    rows = micro.probabilities[micro.n_rows : micro.n_rows + len(some)]
+    names, dead = JsonEventDecoder(LAYOUT).decode_all(some, rows)
     assert not dead
-    micro.take(0, some, ids)
+    micro.take(0, some, names)
 scores = micro.probabilities[:20, : LAYOUT.n_tags].astype(np.float16)
 decided = decide(scores, np.full(LAYOUT.n_tags, 0.5), tag_classes(LAYOUT))
 origins = Origins(["t"], np.insert(micro.places(), 0, 0, axis=1))
