@@ -5,7 +5,9 @@ fit, and whatever depends on contents alone is checked once for each that differ
 """
 
 import asyncio
+import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,13 +15,16 @@ from typing import NamedTuple
 import orjson
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from streamer.adapters.kafka_client import client_options, running
 from streamer.adapters.kafka_topics import partition_count
+from streamer.core.errors import TagstreamError
 from streamer.core.events import ARROW_CONTENT_TYPE
 from streamer.settings import Settings
 
+COMMITS_TOPIC = "__consumer_offsets"
 BAD_KEY = "bad-"  # keys of events that can never be decided
 SHOWN = 5
 READ_MAX_S = 300.0
@@ -129,6 +134,7 @@ class Evidence:
     dead: list[DeadLetter] = field(default_factory=list)
     gone_tags: list[Tombstone] = field(default_factory=list)
     gone_scores: list[Tombstone] = field(default_factory=list)
+    commits: dict[int, list[int]] | None = None  # by input partition, as Kafka's own log has them; None if not readable
 
 
 def lead(key: str) -> bytes:
@@ -142,7 +148,7 @@ def few(strange: Sequence[object] | set) -> str:
 
 
 async def gather(settings: Settings) -> Evidence:
-    """Read all four topics."""
+    """Read all four topics, and the group's commits."""
     names = settings.topic_probabilities, settings.topic_tags, settings.topic_scores, settings.topic_deadletter
     found, pool = Evidence(topics=names), {}
     await asyncio.gather(
@@ -151,7 +157,27 @@ async def gather(settings: Settings) -> Evidence:
         _each(settings, names[2], lambda record: _keep_scores(found, pool, record)),
         _each(settings, names[3], lambda record: found.dead.append(_dead_letter(record, names[0]))),
     )
+    with suppress(TagstreamError, KafkaError):  # who may read only the stream's own topics goes by what was sampled
+        commits: dict[int, list[int]] = {}
+        await _each(settings, COMMITS_TOPIC, lambda record: _keep_commit(commits, settings, record))
+        found.commits = commits
     return found
+
+
+def _keep_commit(commits: dict[int, list[int]], settings: Settings, record: ConsumerRecord) -> None:
+    """A record of Kafka's own topic of offsets: of keys the versions 0 and 1 are commits."""
+    if record.value is None or struct.unpack_from(">h", record.key)[0] > 1:
+        return
+    group, at = _short_string(record.key, 2)
+    topic, at = _short_string(record.key, at)
+    if (group, topic) == (settings.group, settings.topic_probabilities):
+        (partition,) = struct.unpack_from(">i", record.key, at)
+        commits.setdefault(partition, []).append(struct.unpack_from(">q", record.value, 2)[0])
+
+
+def _short_string(data: bytes, at: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from(">h", data, at)
+    return data[at + 2 : at + 2 + length].decode(), at + 2 + length
 
 
 async def _each(settings: Settings, topic: str, keep) -> None:

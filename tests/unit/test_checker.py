@@ -126,6 +126,18 @@ def _commit_back(s: Stream) -> None:
     s.commit(3)
 
 
+def _logged_commit_back(s: Stream) -> None:
+    s.found.commits = {0: [1, 3], 1: [5, 4]}
+
+
+def test_an_answer_that_goes_back_is_no_commit_that_does():
+    """As of a group's new coordinator, which does not know yet what is on all copies: seen with seed 752."""
+    stream = whole()
+    _commit_back(stream)
+    stream.found.commits = {0: [0, 3, 7, 7]}
+    stream.judged()
+
+
 def _no_scores(s: Stream) -> None:
     s.decide(s.give("T-3", "a"), scores=False)
 
@@ -290,6 +302,7 @@ def _redecided_otherwise_than_the_table_says(s: Stream) -> None:
         (_committed_before_dead, Kind.COMMITTED_EARLY),
         (_committed_before_withdrawn, Kind.COMMITTED_EARLY),
         (_commit_back, Kind.COMMIT_WENT_BACK),
+        (_logged_commit_back, Kind.COMMIT_WENT_BACK),
         (_no_scores, Kind.NO_SCORES),
         (_zeros, Kind.WRONG_SCORES),
         (_two_steps_off, Kind.WRONG_SCORES),
