@@ -29,7 +29,6 @@ from safetensors import SafetensorError
 from torch.overrides import TorchFunctionMode
 
 from model import manifest as manifests
-from model.device import autocast
 from model.errors import ModelError
 from model.initialise import new_network
 from model.manifest import MANIFEST, WEIGHTS
@@ -57,11 +56,10 @@ class Artifact:
     vocabulary: Vocabulary
     network: Rescorer
     thresholds: dict[str, Threshold]  # a number in [0, 1], or "off"
-    bf16: bool = False  # score in bfloat16 where the device has units for it
 
     def score(self, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
         """Raw probabilities `[B, F]` to scores `[B, T]`, rounded to float16 as the contract says."""
-        return score(self.network, probabilities, bf16=self.bf16)
+        return score(self.network, probabilities)
 
     def threshold_row(self) -> NDArray[np.float64]:
         """The tuned thresholds `[T]` in vocabulary order; infinity is off."""
@@ -69,7 +67,7 @@ class Artifact:
 
 
 @torch.inference_mode()
-def score(network: Rescorer, probabilities: NDArray[np.float32], *, bf16: bool = False) -> NDArray[np.float16]:
+def score(network: Rescorer, probabilities: NDArray[np.float32]) -> NDArray[np.float16]:
     """Scores `[B, T]` of raw probabilities `[B, F]`, on whatever device the network is.
 
     Raises:
@@ -79,9 +77,8 @@ def score(network: Rescorer, probabilities: NDArray[np.float32], *, bf16: bool =
         raise ModelError(f"The network takes rows of {network.n_inputs} probabilities, not {probabilities.shape}.")
     device = network.features.mean.device
     rows = torch.from_numpy(np.ascontiguousarray(probabilities, dtype=np.float32))
-    with autocast(device, bf16):
-        # rounded by torch, as numpy does it and in a twentieth of the time
-        parts = [torch.sigmoid(network(part.to(device)).float()).half().cpu() for part in rows.split(SCORE_BATCH)]
+    # rounded by torch, as numpy does it and in a twentieth of the time
+    parts = [torch.sigmoid(network(part.to(device))).float().half().cpu() for part in rows.split(SCORE_BATCH)]
     return torch.cat(parts).numpy()
 
 

@@ -29,11 +29,10 @@ def choose(name: str) -> torch.device:
 
 def autocast(device: torch.device, wanted: bool) -> torch.autocast:
     """bfloat16 where there are units for it; elsewhere it would only cost precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and _has_bfloat16(device))
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether it has units for it, and does not only imitate them."""
+def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

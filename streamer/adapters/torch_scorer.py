@@ -15,7 +15,6 @@ from model import curves
 from model.artifact import Artifact
 from model.device import choose
 from model.errors import ModelError
-from model.precision import settle
 from model.registry import Registry
 from streamer.core.drift import Reference
 from streamer.core.layout import Layout
@@ -66,7 +65,7 @@ class RegistryLoader:
             raise ModelUnusable(str(error)) from error
 
     def load(self, version: str) -> LoadedModel:
-        """Load, verify checksums and golden outputs, and score at the size the stream will use, in either precision."""
+        """Load, verify checksums and golden outputs, and score once at the size the stream will use."""
         try:
             artifact, device = self._registry.load(version), choose(self._device)
         except ModelError as error:
@@ -74,10 +73,8 @@ class RegistryLoader:
         artifact.network.to(device)
         vocabulary = artifact.vocabulary
         layout = Layout.build(vocabulary.fingerprint, vocabulary.classes)
-        artifact.score(np.zeros((self._warm_up_rows, layout.n_inputs), np.float32))
-        artifact, why = settle(artifact, self._warm_up_rows)
-        log.info("model %s is scored %s", artifact.version, why)
         scorer = TorchScorer(artifact)
+        scorer.score(np.zeros((self._warm_up_rows, layout.n_inputs), np.float64))
         return LoadedModel(artifact.version, layout, dict(artifact.thresholds), scorer, self._reference(artifact))
 
     def _reference(self, artifact: Artifact) -> Reference | None:
