@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 RUNBOOK = Path(__file__).parents[2] / "ops" / "runbook.md"
 PROGRAMS = ("tagstream", "curl", "redis-cli", "docker", "kubectl", "kill", "nvidia-smi", "timedatectl", "dmesg")
+TRAINED = "needs the curves of a trained model; `tests/integration/test_drift.py` runs it on one"
 NOT_HERE = {
     "tagstream worker": "the worker of this test is one",
     "docker compose up -d worker": "`make compose-test` starts them so",
@@ -34,7 +35,13 @@ NOT_HERE = {
     "timedatectl": "asks systemd, of which there need not be one",
     "dmesg": "the kernel's, and its owner's",
     "kill -9": "named, not told to be typed",
+    "tagstream train": "named, not told to be typed",
     "redis-cli set tagstream:model": "the runbook says not to",
+    "tagstream thresholds drift --since 2d": TRAINED,
+    "curl -s $W/metrics | grep ^tagstream_input_psi": TRAINED,
+    "curl -s $W/metrics | grep ^tagstream_score_psi": TRAINED,
+    "tagstream thresholds drift --since 7d": TRAINED,
+    "tagstream thresholds drift --since 7d --picture drift.png": TRAINED,
 }
 PATIENCE_S = 30.0
 TAG = "genres-t0"
@@ -67,6 +74,10 @@ class Scene:
         self.worker = stream.worker("a", breaker_inputs=SURGE * 2 // 3, breaker_window_s=5, breaker_resume_s=0)
         self.worker.start()
         self.worker.wait_ready()
+        lag = f"curl -s localhost:{self.worker.port}/metrics | grep -q ^tagstream_lag"
+        eventually(
+            lambda: subprocess.run(["bash", "-c", lag], check=False).returncode == 0, PATIENCE_S, "a lag is told"
+        )
         self.tagstream("models", "promote", stream.artefacts.first, "--why", "the first")
         self.names = {"TAG": TAG, "VALUE": "0.35", "VERSION": stream.artefacts.first, "NAME": "a"}
         self.asked = self.worker  # whose address W is
@@ -164,6 +175,7 @@ TROUBLES: dict[str, Callable[[Scene], None]] = {
     "TagstreamModelsDiffer": a_second_model,
     "TagstreamModelUnusable": a_model_that_is_broken,
     "TagstreamTagShareDrift": a_second_model,
+    "TagstreamScoreDrift": a_second_model,
 }
 # What a command ends with where it finds the trouble: curl's time-out, a model that is not whole.
 FINDS = {
