@@ -257,11 +257,12 @@ class Pipeline:
         micro.decode_s += self._clock.monotonic_s() - started_s
         return taken, rest
 
-    def _kind(self, records: Records, place: int) -> str | None:
+    @staticmethod
+    def _kind(records: Records, place: int) -> str | None:
         """The content type of an event; None of a withdrawal."""
         if records.values.lengths[place] < 0:
             return None
-        return content_type(records[place].headers) if records.headers.lengths[place] >= 0 else JSON_CONTENT_TYPE
+        return content_type(records.headers_of(place)) if records.headers.lengths[place] >= 0 else JSON_CONTENT_TYPE
 
     def _stop_of_kind(self, records: Records, start: int, kind: str) -> int:
         """The place after the last of those from `start` on that are of this kind, one after the other."""

@@ -7,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.kernel import kernel
-from streamer.core.packed import NONE, Bytes, Places, put
-
-Texts = tuple[Bytes, Places, Places]
+from streamer.core.packed import NONE, Bytes, Texts, put
 
 _0, _1, _7, _LOW = np.uint64(0), np.uint64(1), np.uint64(7), np.uint64(0x7F)
 _MORE = np.uint64(0x80)
-_SIGN = np.uint64(63)
 _BROKEN = np.uint64(2**64 - 1)  # where there is no place to go on from
 _VARINT_BITS = 70  # of ten bytes
 

@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.kernel import kernel
-from streamer.core.packed import Bytes, Places, put_integer, put_text
-
-Texts = tuple[Bytes, Places, Places]
+from streamer.core.packed import Bytes, Places, Texts, put_integer, put_text
 
 # The places of the texts that all decisions of a batch share, in `frame`.
 BEFORE_ID, AFTER_ID, SECOND_CLASS, THIRD_CLASS, BEFORE_SCORES, AFTER_SCORES, PARTITION, OFFSET, ROW, END = range(10)
@@ -31,7 +29,7 @@ def write_decisions(
     """Write a decision for each row of `bounds` [B, 4] into `out`, end to end; `ends` [B] is told where each ends.
 
     `tags` [N] and `bits` [N], of their scores as float16, are what is decided, as `core.decide.Decided` has it.
-    `places` [B, 4] are topic, partition, offset and row. `out` must have room for all: see `longest`.
+    `places` [B, 4] are topic, partition, offset and row. `out` must have room for all, and a byte.
     """
     at = np.uint64(0)
     for row in range(len(bounds)):

@@ -25,7 +25,7 @@ from streamer.adapters import schema
 from streamer.adapters.json_kernel import read_events
 from streamer.core.events import MAX_JSON_BYTES, MAX_TRACK_ID_CHARACTERS, Rejected
 from streamer.core.layout import CLASSES, Layout, ListSlice
-from streamer.core.packed import Bytes, Packed, Places
+from streamer.core.packed import Packed, Texts
 from streamer.core.records import Records
 
 STYLES = ((",", ":"), (", ", ": "))  # how JSON is written: without spaces, or as Python's json does by default
@@ -87,10 +87,10 @@ class JsonEventDecoder:
     def _read(self, records: Records, rows: NDArray[np.float64], ids: Packed, odd: NDArray[np.bool_]) -> None:
         """The kernel's way: `rows`, `ids` and `odd` [N] are filled; of odd events there is no id."""
         doubtful = np.empty((len(records) * DOUBTFUL_NUMBERS, 4), np.int64)
-        values, keys = records.values, records.keys
+        values = records.values
         found = read_events(
-            (values.buffer, values.starts, values.lengths),
-            (keys.buffer, keys.starts, keys.lengths),
+            values.columns,
+            records.keys.columns,
             self._forms,
             self._columns,
             MAX_TRACK_ID_CHARACTERS,
@@ -156,7 +156,7 @@ class JsonEventDecoder:
         return len(names) == len(set(names)) and self._empty_classes.isdisjoint(names)
 
 
-def _forms(layout: Layout, pieces: list[ListSlice]) -> tuple[Bytes, Places, Places]:
+def _forms(layout: Layout, pieces: list[ListSlice]) -> Texts:
     """How an event is written, [styles, 2 + lists]: what stands before the track id, after it, and after each list."""
     event: dict[str, Any] = {"track_id": _ID, "vocabulary": layout.fingerprint}
     for piece in pieces:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.kernel import kernel
-from streamer.core.packed import NONE, Bytes, Places
+from streamer.core.packed import NONE, Bytes, Places, Texts
 
 MOST_POWER = 40  # of ten, below one, that the table holds
 _EXACT_POWER = 22  # 10**22 is the last power of ten that is a double
@@ -50,14 +50,12 @@ _ZERO, _NINE, _DOT, _COMMA, _SPACE = 48, 57, 46, 44, 32
 _QUOTE, _BACKSLASH, _PLUS, _MINUS, _LOWER_E, _UPPER_E = 34, 92, 43, 45, 101, 69
 _FIRST_NOT_ASCII = 128
 
-Text = tuple[Bytes, Places, Places]
-
 
 @kernel
 def read_events(
-    values: Text,
-    keys: Text,
-    forms: tuple[Bytes, NDArray[np.int64], NDArray[np.int64]],
+    values: Texts,
+    keys: Texts,
+    forms: Texts,
     columns: NDArray[np.int64],
     most_id_bytes: int,
     rows: NDArray[np.float64],
@@ -107,7 +105,7 @@ def _past(
     text: Bytes,
     at: np.uint64,
     stop: np.uint64,
-    forms: tuple[Bytes, NDArray[np.int64], NDArray[np.int64]],
+    forms: Texts,
     way: int,
     piece: int,
 ) -> np.uint64:
@@ -136,7 +134,7 @@ def _id_bytes(text: Bytes, start: np.uint64, stop: np.uint64, most: np.uint64) -
 
 
 @kernel
-def _is_key(text: Bytes, start: np.uint64, length: np.uint64, keys: Text, event: int) -> bool:
+def _is_key(text: Bytes, start: np.uint64, length: np.uint64, keys: Texts, event: int) -> bool:
     """Whether the event has no key, or this."""
     if keys[2][event] == NONE:
         return True

@@ -80,9 +80,9 @@ def record_batches(columns: OutputColumns, most_bytes: int, *, snappy: bool) -> 
     after = b"".join(map(_header, plan.after))
     fixed = np.frombuffer(before, np.uint8), np.frombuffer(after, np.uint8)
     room = np.empty(most_bytes, np.uint8)  # takes no memory where it is not written
+    texts = columns.keys.columns, columns.values.columns, columns.own.columns
     start = 0
     while start < len(columns):
-        texts = columns.keys.columns, columns.values.columns, columns.own.columns
         count, size = write_records(*texts, times_ms, start, *fixed, most_bytes - _HEADER.size, room)
         if count == 0:  # one record that is larger than a batch is to be
             room = np.empty(size, np.uint8)

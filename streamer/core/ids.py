@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.core.kernel import kernel
-from streamer.core.packed import INTEGER_BYTES, Bytes, Packed, Places, put_integer, put_text
+from streamer.core.packed import INTEGER_BYTES, Bytes, Packed, Places, Texts, put_integer, put_text
 
 ID_CHARACTERS = 16  # hex digits of the sha256
 
@@ -82,9 +82,7 @@ def _numbered(begin: str, offsets: Places, between: str, rows: Places, end: str)
 
 
 @kernel
-def _write_numbered(
-    around: tuple[Bytes, Places, Places], offsets: Places, rows: Places, out: Bytes, ends: Places
-) -> None:
+def _write_numbered(around: Texts, offsets: Places, rows: Places, out: Bytes, ends: Places) -> None:
     at = np.uint64(0)
     for item in range(len(offsets)):
         at = put_text(out, at, around, 0)

@@ -16,6 +16,7 @@ _MOST_DIGITS = np.uint64(19)
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]
+Texts = tuple[Bytes, Places, Places]  # to a kernel: the buffer, where each begins, how long it is
 
 
 class Packed(Sequence[bytes | None]):
@@ -82,7 +83,7 @@ class Packed(Sequence[bytes | None]):
         return Packed(self.buffer, self.starts[places], np.where(places < 0, NONE, self.lengths[places]))
 
     @property
-    def columns(self) -> tuple[Bytes, Places, Places]:
+    def columns(self) -> Texts:
         """As a kernel takes it."""
         return self.buffer, self.starts, self.lengths
 
@@ -130,7 +131,7 @@ def put(out: Bytes, at: np.uint64, buffer: Bytes, start: np.uint64, length: np.u
 
 
 @kernel
-def put_text(out: Bytes, at: np.uint64, texts: tuple[Bytes, Places, Places], which: int) -> np.uint64:
+def put_text(out: Bytes, at: np.uint64, texts: Texts, which: int) -> np.uint64:
     """In a kernel: copy one of some texts, and tell the place after it."""
     return put(out, at, texts[0], np.uint64(texts[1][which]), np.uint64(texts[2][which]))
 

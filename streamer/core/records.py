@@ -128,6 +128,12 @@ class Records(Sequence[Record]):
             )
         if self._originals is not None:
             return self._originals[at]
+        offset, timestamp = int(self.offsets[at]), int(self.timestamps[at])
+        return Consumed(offset, timestamp, self.keys[at], self.values[at], self.headers_of(at))
+
+    def headers_of(self, at: int) -> Headers:
+        """Of one record, which need not be made for them."""
+        if self._originals is not None:
+            return self._originals[at].headers
         raw = self.headers[at]
-        headers = [] if raw is None else self._read_headers(raw)
-        return Consumed(int(self.offsets[at]), int(self.timestamps[at]), self.keys[at], self.values[at], headers)
+        return [] if raw is None else self._read_headers(raw)
